@@ -1,0 +1,42 @@
+# Everything a newcomer needs; `make help` lists it. Nothing but Python 3.11 or newer has to be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Beside another busy process, torch's spinning threads slow each other down many times.
+TEST_ENV := OMP_WAIT_POLICY=passive WANDB_MODE=offline
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test format lint types clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## create .venv and install losslab with exact versions
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "losslab needs Python 3.11 or newer: make setup PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+run: setup  ## train GLO with MMD++ on photographs; more keys by ARGS="seed=1"
+	$(BIN)/python src/train.py loss=mmdpp task=glo $(ARGS)
+
+test: setup lint types  ## lint, types and all tests
+	$(TEST_ENV) $(BIN)/python -m pytest $(ARGS)
+
+format: setup  ## bring the sources into shape
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: setup  ## style, imports, docstrings, annotations, security
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: setup  ## check the types
+	$(BIN)/mypy
+
+clean:  ## remove .venv and all caches; outputs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""How the features of one layer become one number a pair."""

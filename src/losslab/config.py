@@ -1,0 +1,95 @@
+"""Where the wings meet: the folder of configs, what its interpolations may call, and how a config becomes an object.
+
+Imports no torch: help, typos and identities must not wait for it.
+"""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from losslab.networks.layers import canonical_layers
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CONF = CHECKOUT / "conf"
+
+TRUSTED = ("losslab.", "torch.optim.", "pytorch_lightning.")
+"""What a `_target_` may begin with: a config from a stranger must not run code of its choice."""
+
+NOT_BUILT = "properties"
+"""The key of a YAML that tells tests and tasks about an object, and is no argument of it."""
+
+
+def register_resolvers() -> None:
+    """Let configs say `${checkout:}` and `${layers:${network},${layer}}`; calling it twice does no harm."""
+    OmegaConf.register_new_resolver("checkout", lambda: str(CHECKOUT), replace=True)
+    OmegaConf.register_new_resolver("layers", canonical_layers, replace=True)
+
+
+def load(*overrides: str) -> DictConfig:
+    """Compose the config that `python src/train.py` would get with these overrides.
+
+    Example:
+        >>> load("loss=l2", "seed=3").seed
+        3
+    """
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Resolve a config into plain dicts, lists, numbers and words.
+
+    Raises:
+        omegaconf.errors.InterpolationResolutionError: an interpolation fails, such as an unknown layer's.
+    """
+    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    if not isinstance(resolved, dict):
+        raise TypeError(f"expected a config with keys, got {type(resolved).__name__}")
+    return {str(key): value for key, value in resolved.items()}
+
+
+def build(node: Any, **arguments: Any) -> Any:  # noqa: ANN401 - as many kinds of objects as there are targets
+    """Make the object that a resolved config describes, and all objects inside it.
+
+    Args:
+        node: a plain dict with a `_target_`.
+        **arguments: further arguments of the outermost object.
+
+    Raises:
+        ValueError: a target outside `TRUSTED`, or one that does not exist; the message names it.
+    """
+    for target in _targets(node):
+        if not target.startswith(TRUSTED):
+            raise ValueError(f"_target_ {target!r} is refused: targets begin with {', '.join(TRUSTED)}")
+        _check_exists(target)
+    return instantiate(_buildable(node), _convert_="all", **arguments)
+
+
+def _targets(node: Any) -> Iterator[str]:  # noqa: ANN401
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        node = list(node.values())
+    if isinstance(node, list):
+        for inner in node:
+            yield from _targets(inner)
+
+
+def _check_exists(target: str) -> None:
+    module, _, name = target.rpartition(".")
+    if not hasattr(importlib.import_module(module), name):
+        raise ValueError(f"_target_ {target!r} does not exist: {module} has no {name!r}")
+
+
+def _buildable(node: Any) -> Any:  # noqa: ANN401
+    if isinstance(node, dict):
+        return {key: _buildable(inner) for key, inner in node.items() if key != NOT_BUILT}
+    if isinstance(node, list):
+        return [_buildable(inner) for inner in node]
+    return node

@@ -1,0 +1,1 @@
+"""Images for the tasks, one DataModule a file."""

@@ -1,0 +1,113 @@
+"""The range contract: an image is a float tensor in [0, 1], and only this file reads, checks, shows or writes one."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image as Picture
+from PIL import ImageOps
+from torch import Tensor
+from torch.nn import functional
+from torchvision.utils import make_grid
+
+from losslab.types import Bytes, Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+"""The kinds of files that are taken for images, in lower case."""
+
+SLACK = 0.5
+"""How far outside [0, 1] a value may lie: an optimised image may overshoot, one in [-1, 1] or [0, 255] is a mistake."""
+
+
+class UnreadableImageError(ValueError):
+    """A file that should hold an image and does not."""
+
+
+def check(images: Tensor, least: int = 1, reader: str = "losslab") -> None:
+    """Refuse what is no batch of images in [0, 1].
+
+    Args:
+        images: the candidate, (*, C, H, W).
+        least: smallest legal height and width, in pixels.
+        reader: who asks; named in the error.
+
+    Raises:
+        ValueError: not floating point, fewer than three axes, too small, or far outside [0, 1].
+    """
+    if not images.is_floating_point():
+        raise ValueError(f"{reader} needs floating-point images in [0, 1], got {images.dtype}; see images.to_float")
+    if images.ndim < 3:
+        raise ValueError(f"{reader} needs images of shape (*, C, H, W), got {tuple(images.shape)}")
+    height, width = images.shape[-2:]
+    if min(height, width) < least:
+        raise ValueError(f"{reader} needs images of at least {least}×{least} pixels, got {height}×{width}")
+    if images.numel() == 0:
+        raise ValueError(f"{reader} got an empty batch of images, shape {tuple(images.shape)}")
+    low, high = images.detach().aminmax()
+    if low < -SLACK or high > 1 + SLACK:
+        raise ValueError(f"{reader} needs images in [0, 1], got values from {low:.3g} to {high:.3g}")
+
+
+def to_float(images: Bytes) -> Image:
+    """Turn whole numbers from 0 to 255 into floats in [0, 1], same shape."""
+    return images.float() / 255
+
+
+def to_bytes(images: Image) -> Bytes:
+    """Turn floats in [0, 1] into the nearest whole numbers from 0 to 255, same shape; values outside are clipped."""
+    return (images.detach().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def read(path: Path) -> UInt8[Tensor, "3 height width"]:
+    """Read a picture file as RGB bytes, turned upright as its EXIF tag says.
+
+    Grey is repeated, transparency dropped, 16 bits a channel are scaled down to 8.
+
+    Raises:
+        UnreadableImageError: the file is missing, empty, truncated, or no picture; the message names it.
+    """
+    try:
+        with Picture.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I"):  # 16-bit grey, which PIL's own conversion would clip at 255
+                upright = Picture.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            pixels = np.array(upright.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
+        raise UnreadableImageError(f"can't read {path} as an image: {error}") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def write(path: Path, image: Bytes) -> None:
+    """Write one picture, (3, H, W) or (1, H, W), under its final name only when it is whole.
+
+    Raises:
+        ValueError: the image has leading axes.
+    """
+    if image.ndim != 3:
+        raise ValueError(f"{path.name}: write takes one picture (C, H, W), got shape {tuple(image.shape)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    Picture.fromarray(image.permute(1, 2, 0).squeeze(-1).cpu().numpy()).save(partial, format="PNG")
+    os.replace(partial, path)
+
+
+def resize(images: Image, height: int, width: int) -> Image:
+    """Scale images bilinearly, with a filter that removes what the new grid can't hold; stays in [0, 1]."""
+    batch = images.flatten(0, -4) if images.ndim > 3 else images[None]
+    scaled = functional.interpolate(batch, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return scaled.reshape(*images.shape[:-2], height, width)
+
+
+def grid(rows: list[Image], columns: int, border: int = 2) -> UInt8[Tensor, "3 height width"]:
+    """Lay batches out as one picture, one under the other: `columns` of each, then the next `columns` of each.
+
+    Args:
+        rows: batches (N, 3, H, W) of one shape, such as originals and their reconstructions.
+        columns: pictures side by side.
+        border: white pixels between them.
+    """
+    bands = zip(*(batch.split(columns) for batch in rows), strict=True)
+    ordered = torch.cat([band for group in bands for band in group])
+    return make_grid(to_bytes(ordered).cpu(), nrow=columns, padding=border, pad_value=255)

@@ -1,0 +1,1 @@
+"""Everything that turns two batches of images into one number a pair."""

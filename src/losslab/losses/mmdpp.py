@@ -1,0 +1,69 @@
+"""MMD++, the perceptual loss without a network of Amir and Weiss."""
+
+from losslab.losses.base import Loss
+from losslab.losses.mmd import RandomFeatureMMD
+from losslab.losses.patch import SIGNED, PatchRBF
+from losslab.losses.pixel import L2
+from losslab.losses.weighted_sum import WeightedSum
+from losslab.types import Distance, Encoding, Image
+
+
+class MMDpp(Loss):
+    """MMD++: a little L2, patches at the same place, and above all the distribution of patches in 32×32 windows.
+
+    Formula, for images taken in [-1, 1]: 0.001 · L2 + 0.05 · PatchRBF(3, 0.1) + 1 · RandomFeatureMMD(3, 0.06).
+
+    Args:
+        features: random features of the MMD term.
+        weights: of the parts `l2`, `local` and `mmd`.
+        local_sigma: bandwidth a pixel of `local`.
+        sigma: bandwidth a pixel of `mmd`.
+        seed: of the random features.
+        redraw_every: steps between two draws of the random features; 0 keeps the first one, while the original draws
+            new ones at each call.
+
+    Source: Amir and Weiss, "Understanding and Simplifying Perceptual Distances", CVPR 2021; constants from the class
+        MMD_PP of ariel415el/PerceptualLossExperiments, the code of record.
+
+    Example:
+        >>> import torch
+        >>> x = torch.rand(2, 3, 64, 64, requires_grad=True)
+        >>> MMDpp()(x, torch.rand(1, 3, 64, 64)).sum().backward()
+    """
+
+    def __init__(
+        self,
+        features: int = 512,
+        weights: tuple[float, float, float] = (0.001, 0.05, 1.0),
+        local_sigma: float = 0.1,
+        sigma: float = 0.06,
+        seed: int = 0,
+        redraw_every: int = 0,
+    ) -> None:
+        """Build the three terms."""
+        super().__init__()
+        pixel, local, mmd = weights
+        self.terms = WeightedSum(
+            {
+                "l2": L2(),
+                "local": PatchRBF(3, local_sigma),
+                "mmd": RandomFeatureMMD(features, 3, sigma, seed=seed, redraw_every=redraw_every),
+            },
+            {"l2": pixel * SIGNED**2, "local": local, "mmd": mmd},  # L2 sees [0, 1]: a square there is 4 in [-1, 1]
+        )
+        self.min_side = self.terms.min_side
+
+    def _encode(self, images: Image) -> Encoding:
+        return self.terms.encode(images)
+
+    def compare(self, a: dict[str, Encoding], b: dict[str, Encoding]) -> Distance:
+        """Give MMD++ of each pair, (*,)."""
+        return self.terms.compare(a, b)
+
+    def parts(self, a: dict[str, Encoding], b: dict[str, Encoding]) -> dict[str, Distance]:
+        """Give the weighted terms `l2`, `local` and `mmd`."""
+        return self.terms.parts(a, b)
+
+    def draw(self, step: int) -> None:
+        """Draw the random features of `step`."""
+        self.terms.draw(step)

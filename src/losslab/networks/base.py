@@ -1,0 +1,53 @@
+"""The loss network: frozen, in eval mode, and never a trace left on its input."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+from torch import nn
+
+from losslab.types import Features, Image
+
+
+class LossNetwork(nn.Module, ABC):
+    """A frozen network that features are read from.
+
+    It stays in eval mode whatever its parent does, its parameters take no gradient, and it leaves no weights in a
+    checkpoint: they are a function of the config, by a seed or a file's hash.
+    """
+
+    layers: list[str]
+    """The layers that `read` gives."""
+
+    min_side: int
+    """Smallest image that every one of `layers` has a place for, in pixels."""
+
+    @abstractmethod
+    def read(self, images: Image) -> dict[str, Features]:
+        """Give the features of each layer, (*, C, h, w), for images (*, 3, H, W) in [0, 1]."""
+
+    def draw(self, step: int) -> str:  # noqa: ARG002 - most networks have nothing random to draw
+        """Set random weights to those of `step` and name them; a network of fixed weights has one name."""
+        return "fixed"
+
+    def freeze(self) -> Self:
+        """Take the gradient off all parameters and go to eval mode for good."""
+        self.requires_grad_(requires_grad=False)
+        return self.train(mode=False)
+
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002 - torch's signature
+        """Stay in eval mode."""
+        return super().train(mode=False)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - torch's signature
+        """Give nothing to a checkpoint."""
+        return kwargs.get("destination", {})
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
+        """Keep the weights as they are: a checkpoint has none, and a strict load should not miss them."""
+        own = super().state_dict()
+        state_dict.update({prefix + name: tensor for name, tensor in own.items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, images: Image) -> dict[str, Features]:
+        """Do what `read` does."""
+        return self.read(images)

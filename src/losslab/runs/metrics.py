@@ -1,0 +1,95 @@
+"""metrics.csv: every logged number, one row a step, and the loss curve drawn from it."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from losslab.runs.files import write_text
+
+FLUSH_EVERY = 50
+"""Rows that may wait in memory for the file to be written again."""
+
+
+class MetricsFile(Logger):
+    """A Lightning logger that keeps one CSV file, also over a resume.
+
+    Args:
+        path: the file; rows that it holds already are kept, so that a resumed run's curve is whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read what an earlier part of the run has written."""
+        super().__init__()
+        self.path = path
+        self.rows: dict[int, dict[str, float]] = {}
+        self._unsaved = 0
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    step = int(row.pop("step"))
+                    self.rows[step] = {name: float(value) for name, value in row.items() if value}
+
+    @property
+    def name(self) -> str:
+        """Give Lightning's name of the logger."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """Give Lightning's version of the logger: there is one a cell."""
+        return ""
+
+    def rewind(self, step: int) -> None:
+        """Forget the rows after `step`: a resumed run writes them again."""
+        self.rows = {at: row for at, row in self.rows.items() if at <= step}
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add numbers to the row of a step."""
+        self.rows.setdefault(step or 0, {}).update({name: float(value) for name, value in metrics.items()})
+        self._unsaved += 1
+        if self._unsaved >= FLUSH_EVERY:
+            self.save()
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
+        """Ignore what config.yaml holds already."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the file."""
+        names = sorted({name for row in self.rows.values() for name in row} - {"epoch"})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["step", "epoch", *names], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"step": step, **row} for step, row in sorted(self.rows.items()))
+        write_text(self.path, text.getvalue())
+        self._unsaved = 0
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:  # noqa: ARG002 - Lightning's signature
+        """Write what is left."""
+        self.save()
+
+    def draw_curve(self, path: Path) -> None:
+        """Draw the loss, its parts and the warm-up over the steps."""
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.add_subplot()
+        steps = sorted(self.rows)
+        for name in sorted({name for row in self.rows.values() for name in row}):
+            if name.split("/")[0] not in ("loss", "warmup"):
+                continue
+            points = [(step, self.rows[step][name]) for step in steps if name in self.rows[step]]
+            label = "warm-up (L2)" if name == "warmup" else name
+            axes.plot(*zip(*points, strict=True), label=label, linewidth=2 if "/" not in name else 1)
+        axes.set(xlabel="step", ylabel="loss, mean over the batch", yscale="log")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)

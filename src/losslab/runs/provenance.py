@@ -1,0 +1,56 @@
+"""What made a result: versions, code, machine."""
+
+import hashlib
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "kornia", "hydra-core", "omegaconf", "numpy")
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def provenance() -> dict[str, Any]:
+    """Tell the versions of what computes, the state of the sources, the machine and the command."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+        "code": code_hash(),
+        "git": _git("rev-parse", "HEAD"),
+        "git_changes": _git("status", "--porcelain"),
+        "command": sys.argv,
+    }
+
+
+def code_hash() -> str:
+    """Name the package's sources by a hash: the same sources are the same code, committed or not."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        found = subprocess.run(  # noqa: S603 - fixed words, no shell
+            ["git", *arguments],  # noqa: S607
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None

@@ -1,0 +1,101 @@
+"""What one sees while a run trains: a progress line, the loss curve, and pictures."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from PIL import Image as Picture
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from losslab import images
+from losslab.runs.metrics import MetricsFile
+
+VIEWS = 10
+"""Times that pictures are made in a training, evenly over its steps."""
+
+
+class Watching(Callback):
+    """Show the progress of all steps, and write pictures and the loss curve on the way.
+
+    Args:
+        folder: where pictures go.
+        metrics: the numbers to draw the curve from.
+    """
+
+    def __init__(self, folder: Path, metrics: MetricsFile) -> None:
+        """Keep the places."""
+        self.folder, self.metrics = folder, metrics
+        self.progress: Progress | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Count the steps to go, and drop rows of metrics that a resumed run writes again."""
+        self.metrics.rewind(trainer.global_step)
+        self.total = int(trainer.estimated_stepping_batches)
+        self.every = max(1, self.total // VIEWS)
+        if not trainer.is_global_zero:
+            return
+        if sys.stderr.isatty():
+            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self.progress = Progress(
+                *columns, TimeRemainingColumn(), TextColumn("{task.fields[loss]}"), console=Console(stderr=True)
+            )
+            self.progress.start()
+            self.task = self.progress.add_task("", total=self.total, completed=trainer.global_step, loss="")
+        self.started, self.first_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:  # noqa: ARG002
+        """Move the progress on; make pictures where they are due."""
+        if not trainer.is_global_zero:
+            return
+        step = trainer.global_step
+        if self.progress is not None:
+            loss = "  ".join(f"{name} {float(value):.4g}" for name, value in trainer.progress_bar_metrics.items())
+            self.progress.update(self.task, completed=step, loss=loss)
+        if step % self.every == 0:
+            if self.progress is None:
+                self._print_line(trainer, step)
+            self._show(trainer, pl_module.pictures(step), f"-step{step:06d}")  # type: ignore[operator]
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Close the progress line."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+    on_exception = on_train_end  # type: ignore[assignment]
+
+    def show_final(self, trainer: pl.Trainer, pictures: dict[str, Any]) -> list[Path]:
+        """Write the last pictures and say where they are."""
+        return self._show(trainer, pictures, "")
+
+    def _print_line(self, trainer: pl.Trainer, step: int) -> None:
+        rate = (time.monotonic() - self.started) / max(1, step - self.first_step)
+        loss = "  ".join(f"{name} {float(value):.4g}" for name, value in trainer.progress_bar_metrics.items())
+        print(f"step {step}/{self.total}  {loss}  {rate * (self.total - step):.0f} s to go", file=sys.stderr, flush=True)
+
+    def _show(self, trainer: pl.Trainer, pictures: dict[str, Any], suffix: str) -> list[Path]:
+        paths = []
+        for name, picture in pictures.items():
+            paths.append(self.folder / f"{name}{suffix}.png")
+            images.write(paths[-1], picture)
+            for logger in trainer.loggers:
+                log_picture(logger, name, picture, trainer.global_step)
+        self.metrics.save()
+        self.metrics.draw_curve(self.folder / "loss_curve.png")
+        return [*paths, self.folder / "loss_curve.png"]
+
+
+def log_picture(logger: Logger, name: str, picture: Any, step: int) -> None:  # noqa: ANN401
+    """Give bytes (3, H, W) to a logger that takes pictures."""
+    if isinstance(logger, WandbLogger):
+        # As a PIL picture: W&B turns float tensors in [0, 1] into black ones.
+        logger.log_image(name, [Picture.fromarray(picture.permute(1, 2, 0).numpy())], step)
+    elif isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(name, picture, step)

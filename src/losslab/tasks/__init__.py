@@ -1,0 +1,1 @@
+"""One LightningModule a file: data flow, reduction, metrics and pictures of an experiment."""

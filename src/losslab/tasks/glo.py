@@ -1,0 +1,176 @@
+"""Generative Latent Optimization (GLO): a generator and one code an image, learnt together under any loss."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MetricCollection
+from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
+
+from losslab import images
+from losslab.data.base import Batch
+from losslab.losses.base import Loss
+from losslab.losses.pixel import L2
+from losslab.models.codes import Projection, Start, project, sample_gaussian, start_codes
+from losslab.optimizers import JointOptimizer
+from losslab.types import Bytes, Image
+
+SHOWN = 32
+"""Pictures in a grid."""
+COLUMNS = 8
+STRIPS, STRIP_STEPS = 4, 10
+"""Interpolations shown, and pictures in each."""
+
+
+class GLO(pl.LightningModule):
+    """min over the generator g and the codes z_i of the mean of loss(g(z_i), x_i), over the training images x_i.
+
+    Args:
+        loss: what reconstructions are trained with.
+        generator: makes the generator when it is called with `code_size` and `image_size`.
+        code_size: numbers in a code.
+        init: the codes' start: "normal", "unit_gaussian" or "pca" (`losslab.models.codes.start_codes`).
+        projection: where codes are kept, applied after each step: "none", "sphere" or "ball".
+        code_optimizer: makes the codes' optimiser of a list of parameters.
+        generator_optimizer: makes the generator's.
+        scheduler: makes a schedule of both learning rates, stepped once an epoch; None keeps them.
+        warmup: share of the training's steps that trains with L2 before the loss takes over, from 0 to 1.
+        seed: of the random start of codes, and of the samples.
+
+    Source: Bojanowski et al., "Optimizing the Latent Space of Generative Networks", ICML 2018; its unit ball is
+        applied here, where ariel415el/PerceptualLossExperiments (force_norm) only names it. Optimisers as there.
+    """
+
+    stages = ("fit", "test")
+    primary = "psnr"
+
+    codes: nn.Parameter
+    generator: nn.Module
+
+    def __init__(
+        self,
+        loss: Loss,
+        generator: Callable[..., nn.Module],
+        code_optimizer: Callable[..., Optimizer],
+        generator_optimizer: Callable[..., Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        code_size: int = 64,
+        init: Start = "pca",
+        projection: Projection = "ball",
+        warmup: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        """Keep the parts; `setup` builds what depends on the number and the size of the images."""
+        super().__init__()
+        if not 0 <= warmup <= 1:
+            raise ValueError(f"task.warmup is a share from 0 to 1, got {warmup}")
+        self.loss, self.warmup_loss = loss, L2()
+        self.make_generator, self.scheduler = generator, scheduler
+        self.make_optimizers = {"codes": code_optimizer, "generator": generator_optimizer}
+        self.code_size, self.init, self.projection = code_size, init, projection
+        self.warmup, self.seed = warmup, seed
+        self.scores = MetricCollection(
+            {
+                "psnr": PeakSignalNoiseRatio(data_range=1.0, reduction="elementwise_mean", dim=(1, 2, 3)),
+                "ssim": StructuralSimilarityIndexMeasure(data_range=1.0),
+            }
+        )
+        self.mean_colour_psnr = PeakSignalNoiseRatio(data_range=1.0, reduction="elementwise_mean", dim=(1, 2, 3))
+        self.row: dict[str, Any] = {}
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+        """Make a code for each training image, and the generator; refuse images that the loss can't take."""
+        if hasattr(self, "codes"):
+            return
+        self.originals = self.trainer.datamodule.train.stored  # type: ignore[attr-defined]
+        side = self.originals.shape[-1]
+        first = images.to_float(self.originals[:1]).to(self.device)
+        self.loss(first, first)  # now, and not when the warm-up ends
+        start = start_codes(self.init, images.to_float(self.originals), self.code_size, self.seed)
+        self.codes = nn.Parameter(project(start, self.projection))
+        self.generator = self.make_generator(code_size=self.code_size, image_size=side)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Give codes and generator an optimiser each, that step together."""
+        codes = self.make_optimizers["codes"]([self.codes])
+        generator = self.make_optimizers["generator"](list(self.generator.parameters()))
+        joint = JointOptimizer(codes=codes, generator=generator)
+        if self.scheduler is None:
+            return {"optimizer": joint}
+        return {"optimizer": joint, "lr_scheduler": {"scheduler": self.scheduler(joint), "interval": "epoch"}}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
+        """Compare the reconstructions of a batch with its images, by L2 in the warm-up and by the loss after it."""
+        warm = self.global_step < self.warmup_steps
+        if self.global_step == self.warmup_steps > 0:
+            self.optimizers(use_pl_optimizer=False).forget()  # type: ignore[union-attr]
+        loss = self.warmup_loss if warm else self.loss
+        loss.draw(self.global_step)
+        with torch.no_grad():
+            targets = loss.encode(batch.images)
+        parts = loss.parts(loss.encode(self.generator(self.codes[batch.indices])), targets)
+        means = {name: distance.mean() for name, distance in parts.items()}
+        total = torch.stack(list(means.values())).sum()
+        self.log("warmup" if warm else "loss", total, prog_bar=True)
+        if len(means) > 1:
+            self.log_dict({f"loss/{name}": value for name, value in means.items()})
+        return total
+
+    def on_train_start(self) -> None:
+        """Count the steps that train with L2."""
+        self.warmup_steps = round(self.warmup * self.trainer.estimated_stepping_batches)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, *_: object) -> None:
+        """Project the codes, which the last step may have moved out of their place."""
+        self.codes.copy_(project(self.codes, self.projection))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+        """Score the reconstructions of the training images, and what their mean colours alone would score."""
+        self.scores.update(self.generator(self.codes[batch.indices]), batch.images)
+        flat = batch.images.mean(dim=(-2, -1), keepdim=True).expand_as(batch.images)
+        self.mean_colour_psnr.update(flat, batch.images)
+
+    def on_test_epoch_end(self) -> None:
+        """Close the row of results."""
+        scores = {name: float(value) for name, value in self.scores.compute().items()}
+        mean_colour = float(self.mean_colour_psnr.compute())
+        gain = scores["psnr"] - mean_colour
+        self.row = {**scores, "mean_colour_psnr": mean_colour, "psnr_gain": gain, "warmup": self.warmup}
+        self.log_dict({name: value for name, value in self.row.items() if name != "warmup"}, rank_zero_only=True)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Give one row: PSNR in dB and SSIM of the reconstructions, the mean colours' PSNR, and the gain over it."""
+        return [self.row]
+
+    def pictures(self, step: int) -> dict[str, Bytes]:  # noqa: ARG002 - a grid shows the present state
+        """Give originals with their reconstructions below, from training images spread over the data set."""
+        count = min(SHOWN, len(self.originals))
+        shown = torch.linspace(0, len(self.originals) - 1, count).round().long()
+        found = self._images(self.codes[shown.to(self.device)])
+        return {"reconstructions": images.grid([images.to_float(self.originals[shown]), found], COLUMNS)}
+
+    def final_pictures(self) -> dict[str, Bytes]:
+        """Give the reconstructions, samples of a Gaussian fitted to the codes, and interpolations between codes."""
+        samples = project(sample_gaussian(self.codes.detach(), SHOWN, self.seed), self.projection)
+        ends = torch.linspace(0, len(self.codes) - 1, 2 * STRIPS).round().long()
+        share = torch.linspace(0, 1, STRIP_STEPS, device=self.device)[:, None]
+        first, last = self.codes.detach()[ends.to(self.device)].chunk(2)
+        strips = torch.cat([a + share * (b - a) for a, b in zip(first, last, strict=True)])
+        return {
+            **self.pictures(self.global_step),
+            "samples": images.grid([self._images(samples)], COLUMNS),
+            "interpolations": images.grid([self._images(project(strips, self.projection))], STRIP_STEPS),
+        }
+
+    @torch.no_grad()
+    def _images(self, codes: Tensor) -> Image:
+        """Generate in eval mode, and leave the mode as it was."""
+        training = self.generator.training
+        found: Tensor = self.generator.eval()(codes)
+        self.generator.train(training)
+        return found.cpu()

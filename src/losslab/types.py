@@ -1,0 +1,57 @@
+"""The four stages between two images and their distance, each named once with its shape.
+
+`*#batch` stands for any number of leading axes that broadcast as torch's do.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+Image: TypeAlias = Float[Tensor, "*#batch channels height width"]
+"""Images with values in [0, 1]; colour images have the channels red, green, blue."""
+
+Bytes: TypeAlias = UInt8[Tensor, "*#batch channels height width"]
+"""Images as they are stored and shown: whole numbers from 0 to 255."""
+
+Features: TypeAlias = Float[Tensor, "*#batch features rows columns"]
+"""What one layer of a loss network says about images."""
+
+Distance: TypeAlias = Float[Tensor, "*#batch"]
+"""One number a pair of images, never reduced over the batch."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An encoding that holds for one draw of a loss's random state only.
+
+    Args:
+        value: the encoding itself.
+        draw: names the draw; encodings of different draws can't be compared.
+    """
+
+    value: Any
+    draw: str
+
+
+Encoding: TypeAlias = Tensor | Drawn | dict[str, Any] | tuple[Any, ...]
+"""What a loss keeps of images: tensors with the batch axes first, alone, drawn, or nested in dicts and tuples."""
+
+
+def map_encoding(function: Callable[[Tensor], Tensor], encoding: Encoding) -> Encoding:
+    """Apply `function` to every tensor of an encoding, to index its batch, detach it or move it.
+
+    Example:
+        >>> import torch
+        >>> map_encoding(lambda tensor: tensor[:1], {"pixels": torch.zeros(4, 3, 8, 8)})["pixels"].shape
+        torch.Size([1, 3, 8, 8])
+    """
+    if isinstance(encoding, Tensor):
+        return function(encoding)
+    if isinstance(encoding, Drawn):
+        return replace(encoding, value=map_encoding(function, encoding.value))
+    if isinstance(encoding, dict):
+        return {name: map_encoding(function, part) for name, part in encoding.items()}
+    return tuple(map_encoding(function, part) for part in encoding)
