@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image as Picture
 from PIL import ImageOps
 from torch import Tensor
@@ -93,14 +93,14 @@ def write(path: Path, image: Bytes) -> None:
     os.replace(partial, path)
 
 
-def resize(images: Image, height: int, width: int) -> Image:
+def resize(images: Image, height: int, width: int) -> Float[Tensor, "*#batch channels new_height new_width"]:
     """Scale images bilinearly, with a filter that removes what the new grid can't hold; stays in [0, 1]."""
     batch = images.flatten(0, -4) if images.ndim > 3 else images[None]
     scaled = functional.interpolate(batch, (height, width), mode="bilinear", antialias=True, align_corners=False)
     return scaled.reshape(*images.shape[:-2], height, width)
 
 
-def grid(rows: list[Image], columns: int, border: int = 2) -> UInt8[Tensor, "3 height width"]:
+def grid(rows: list[Image], columns: int, border: int = 2) -> UInt8[Tensor, "3 picture_height picture_width"]:
     """Lay batches out as one picture, one under the other: `columns` of each, then the next `columns` of each.
 
     Args:

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 Image: TypeAlias = Float[Tensor, "*#batch channels height width"]
 """Images with values in [0, 1]; colour images have the channels red, green, blue."""
 
-Bytes: TypeAlias = UInt8[Tensor, "*#batch channels height width"]
+Bytes: TypeAlias = UInt8[Tensor, "... channels _ _"]
 """Images as they are stored and shown: whole numbers from 0 to 255."""
 
 Features: TypeAlias = Float[Tensor, "*#batch features rows columns"]
@@ -23,8 +23,11 @@ Distance: TypeAlias = Float[Tensor, "*#batch"]
 """One number a pair of images, never reduced over the batch."""
 
 
+Value = TypeVar("Value")
+
+
 @dataclass(frozen=True)
-class Drawn:
+class Drawn(Generic[Value]):
     """An encoding that holds for one draw of a loss's random state only.
 
     Args:
@@ -32,11 +35,11 @@ class Drawn:
         draw: names the draw; encodings of different draws can't be compared.
     """
 
-    value: Any
+    value: Value
     draw: str
 
 
-Encoding: TypeAlias = Tensor | Drawn | dict[str, Any] | tuple[Any, ...]
+Encoding: TypeAlias = Tensor | Drawn[Any] | dict[str, Any] | tuple[Any, ...]
 """What a loss keeps of images: tensors with the batch axes first, alone, drawn, or nested in dicts and tuples."""
 
 

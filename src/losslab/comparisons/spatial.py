@@ -1,14 +1,12 @@
 """Features compared at the same place."""
 
-from typing import Literal
-
 from torch import Tensor
 
 from losslab.comparisons.base import Comparison
 from losslab.types import Distance, Features
 
 
-class Spatial(Comparison):
+class Spatial(Comparison[Tensor]):
     """Mean over features and places of the absolute or squared difference.
 
     Args:
@@ -20,7 +18,7 @@ class Spatial(Comparison):
         tensor([4., 4.])
     """
 
-    def __init__(self, norm: Literal["l1", "l2"] = "l1") -> None:
+    def __init__(self, norm: str = "l1") -> None:
         """Check the norm."""
         super().__init__()
         if norm not in ("l1", "l2"):

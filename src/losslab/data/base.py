@@ -1,9 +1,9 @@
-"""What every image data set shares: decoded once, held as bytes, handed out with indices in an order of seed and epoch."""
+"""What every image data set shares: decoded once, held as bytes, handed out with indices."""
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -98,9 +98,11 @@ class ImageData(pl.LightningDataModule, ABC):
             raise ValueError(f"{len(images)} training images are fewer than data.batch_size={self.batch_size}")
         # One process samples in the same way as many do. Incomplete last batches are left out, as batch norm wants it;
         # the order changes with the epoch, so every image has its turn.
-        sampler = DistributedSampler(images, world, rank, shuffle=True, seed=self.seed, drop_last=world > 1)
+        sampler: DistributedSampler[Batch] = DistributedSampler(
+            images, world, rank, shuffle=True, seed=self.seed, drop_last=world > 1
+        )
         return DataLoader(
-            images, self.batch_size // world, sampler=sampler, drop_last=True, collate_fn=_as_it_is, num_workers=0
+            images, self.batch_size // world, sampler=sampler, drop_last=True, collate_fn=_whole, num_workers=0
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -114,13 +116,14 @@ class ImageData(pl.LightningDataModule, ABC):
     def _in_order(self, images: IndexedImages) -> DataLoader[Batch]:
         world, rank = self._place()
         mine = range(rank, len(images), world)  # no padding: an image counts once, on however many devices
-        return DataLoader(images, self.batch_size, sampler=mine, collate_fn=_as_it_is, num_workers=0)
+        return DataLoader(images, self.batch_size, sampler=mine, collate_fn=_whole, num_workers=0)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _whole(batch: Any) -> Batch:  # noqa: ANN401 - what a DataLoader's collate_fn takes
+    """Collate nothing: `__getitems__` gives whole batches."""
     return batch
 
 

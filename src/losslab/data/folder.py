@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -18,8 +17,8 @@ class Folder(ImageData):
         root: the folder; its subfolders count, hidden files don't.
         size: side of the images in pixels.
         fit: how a picture gets there: "center" scales its shorter side to `size` and keeps the middle, "random" keeps a
-            place drawn by `crop_seed`, the same one in every epoch; "stretch" scales both sides; "crop" and "random_crop"
-            keep the middle, or a drawn place, of the picture as it is.
+            place drawn by `crop_seed`, the same one in every epoch; "stretch" scales both sides; "crop" and
+            "random_crop" keep the middle, or a drawn place, of the picture as it is.
         on_bad: what an unreadable picture does: "error" stops and names it, "skip" leaves it out and counts it.
         val_share: share of the pictures that is val, drawn by `crop_seed`.
         crop_seed: of the places and of the split.
@@ -27,8 +26,8 @@ class Folder(ImageData):
         seed: of the order in training.
 
     Raises:
-        ValueError: unknown option; no folder at `root`, or no picture in it; an unreadable one under on_bad="error"; one
-            that is smaller than a crop.
+        ValueError: unknown option; no folder at `root`, or no picture in it; an unreadable one under on_bad="error";
+            one that is smaller than a crop.
     """
 
     FITS = ("center", "random", "stretch", "crop", "random_crop")
@@ -37,8 +36,8 @@ class Folder(ImageData):
         self,
         root: str | Path,
         size: int = 64,
-        fit: Literal["center", "random", "stretch", "crop", "random_crop"] = "center",
-        on_bad: Literal["error", "skip"] = "error",
+        fit: str = "center",
+        on_bad: str = "error",
         val_share: float = 0.1,
         crop_seed: int = 0,
         batch_size: int = 32,
@@ -96,7 +95,9 @@ class Folder(ImageData):
             return images.resize(picture, self.size, self.size)
         if self.fit in ("center", "random"):
             scale = self.size / min(height, width)
-            picture = images.resize(picture, max(round(height * scale), self.size), max(round(width * scale), self.size))
+            picture = images.resize(
+                picture, max(round(height * scale), self.size), max(round(width * scale), self.size)
+            )
         height, width = picture.shape[-2:]
         if min(height, width) < self.size:
             raise ValueError(f"{path} has {height}×{width} pixels, too small for a crop of {self.size}: see data.fit")

@@ -1,5 +1,6 @@
 """The data set that is always there: crops of the colour photographs inside the scikit-image wheel."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import skimage
@@ -55,7 +56,7 @@ class Photos(ImageData):
     def __init__(
         self,
         size: int = 64,
-        scales: tuple[int, ...] = (64, 128, 256),
+        scales: Sequence[int] = (64, 128, 256),
         train_count: int = 256,
         val_count: int = 64,
         crop_seed: int = 0,

@@ -1,14 +1,19 @@
 """The loss protocol: encode each image once, then compare encodings as often as you like."""
 
 from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from losslab import images as contract
-from losslab.types import Distance, Drawn, Encoding, Image
+from losslab.types import Distance, Drawn, Image
+
+Kept = TypeVar("Kept")
+"""The kind of `losslab.types.Encoding` that a loss makes."""
+Value = TypeVar("Value")
 
 
-class Loss(nn.Module, ABC):
+class Loss(nn.Module, ABC, Generic[Kept]):
     """A distance between images, in two halves.
 
     `encode` does all the work that needs one image only, `compare` all the work that needs both; neither changes its
@@ -24,7 +29,7 @@ class Loss(nn.Module, ABC):
         """What logs and errors call this loss."""
         return type(self).__name__.lower()
 
-    def encode(self, images: Image) -> Encoding:
+    def encode(self, images: Tensor) -> Kept:
         """Check the images and do the work that needs one image only.
 
         Args:
@@ -40,26 +45,26 @@ class Loss(nn.Module, ABC):
         return self._encode(images)
 
     @abstractmethod
-    def _encode(self, images: Image) -> Encoding:
+    def _encode(self, images: Image) -> Kept:
         """Do `encode`'s work, on images that were checked."""
 
     @abstractmethod
-    def compare(self, a: Encoding, b: Encoding) -> Distance:
+    def compare(self, a: Kept, b: Kept) -> Distance:
         """Give the distance of two encodings, one number a pair; leading axes broadcast."""
 
-    def parts(self, a: Encoding, b: Encoding) -> dict[str, Distance]:
+    def parts(self, a: Kept, b: Kept) -> dict[str, Distance]:
         """Give the terms that `compare` adds up, by name; a loss of one term has one part."""
         return {self.name: self.compare(a, b)}
 
-    def draw(self, step: int) -> None:  # noqa: B027 - most losses have nothing random to draw
+    def draw(self, step: int) -> None:
         """Set the random state to that of `step`, a function of the loss's seed and the step alone."""
 
-    def forward(self, x: Image, y: Image) -> Distance:
+    def forward(self, x: Tensor, y: Tensor) -> Distance:
         """Give the distance of each pair of images, (*,)."""
         return self.compare(self.encode(x), self.encode(y))
 
 
-def same_draw(a: Drawn, b: Drawn) -> tuple[Encoding, Encoding]:
+def same_draw(a: Drawn[Value], b: Drawn[Value]) -> tuple[Value, Value]:
     """Unwrap two encodings that were made under the same draw.
 
     Raises:

@@ -8,10 +8,10 @@ import torch
 from losslab.comparisons.base import Comparison
 from losslab.losses.base import Loss, same_draw
 from losslab.networks.base import LossNetwork
-from losslab.types import Distance, Drawn, Encoding, Image
+from losslab.types import Distance, Drawn, Image
 
 
-class Deep(Loss):
+class Deep(Loss[Drawn[dict[str, Any]]]):
     """The mean over layers of a comparison of their features.
 
     Formula: (1/L) Σ_l compare(features_l(x), features_l(y)), with equal weights.
@@ -25,7 +25,7 @@ class Deep(Loss):
         (pixels and conv1_2 to conv5_3 *before* their ReLUs, L1, divided by the number of layers).
     """
 
-    def __init__(self, network: Callable[..., LossNetwork], layers: Any, compare: Comparison) -> None:  # noqa: ANN401
+    def __init__(self, network: Callable[..., LossNetwork], layers: Any, compare: Comparison[Any]) -> None:  # noqa: ANN401
         """Build the network up to the deepest of the layers."""
         super().__init__()
         self.network = network(select=layers)
@@ -37,18 +37,15 @@ class Deep(Loss):
         """Draw the network's random weights for `step`, where it has any."""
         self._draw_name = self.network.draw(step)
 
-    def _encode(self, images: Image) -> Drawn:
+    def _encode(self, images: Image) -> Drawn[dict[str, Any]]:
         features = self.network.read(images)
         return Drawn({layer: self.comparison.encode(found) for layer, found in features.items()}, self._draw_name)
 
-    def compare(self, a: Drawn, b: Drawn) -> Distance:
+    def compare(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> Distance:
         """Give the mean over layers of each pair, (*,)."""
         return torch.stack(list(self.parts(a, b).values())).sum(0)
 
-    def parts(self, a: Drawn, b: Drawn) -> dict[str, Distance]:
+    def parts(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> dict[str, Distance]:
         """Give each layer's share of the mean, by the layer's name."""
         p, q = same_draw(a, b)
-        return {layer: self._distance(p[layer], q[layer]) / len(p) for layer in p}
-
-    def _distance(self, a: Encoding, b: Encoding) -> Distance:
-        return self.comparison.compare(a, b)
+        return {layer: self.comparison.compare(p[layer], q[layer]) / len(p) for layer in p}

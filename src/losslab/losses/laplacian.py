@@ -1,19 +1,18 @@
 """Lap1, the Laplacian-pyramid L1 that Generative Latent Optimization (GLO) trains with."""
 
-from typing import Literal
-
 import torch
+from kornia.filters import filter2d
 from torch import Tensor
 from torch.nn import functional
 
 from losslab.losses.base import Loss
-from losslab.types import Distance, Image
+from losslab.types import Distance, Features, Image
 
 # Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", IEEE Trans. Comm. 31 (1983): w with a = 3/8
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
-class Laplacian(Loss):
+class Laplacian(Loss[tuple[Tensor, ...]]):
     """Lap1: the sum over the levels of a Laplacian pyramid of the mean absolute difference.
 
     Formula: Σ_j w_j · mean |L^j(x) - L^j(y)| over j = 0..levels, where L^j for j < levels is what a blur takes away at
@@ -39,7 +38,7 @@ class Laplacian(Loss):
 
     kernel: Tensor
 
-    def __init__(self, levels: int = 3, impl: Literal["paper", "ariel"] = "paper") -> None:
+    def __init__(self, levels: int = 3, impl: str = "paper") -> None:
         """Build the blur and the level weights."""
         super().__init__()
         if impl not in ("paper", "ariel"):
@@ -50,7 +49,7 @@ class Laplacian(Loss):
         self.levels = levels
         self.weights = [4.0**j if impl == "ariel" else 1.0 for j in range(levels + 1)]
         taps = torch.tensor(BINOMIAL)
-        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
+        self.register_buffer("kernel", torch.outer(taps, taps)[None], persistent=False)
 
     def _encode(self, images: Image) -> tuple[Tensor, ...]:
         bands = []
@@ -72,11 +71,10 @@ class Laplacian(Loss):
 
     def _blur(self, images: Image) -> Image:
         planes = images.reshape(-1, 1, *images.shape[-2:])
-        padded = functional.pad(planes, (2, 2, 2, 2), mode="replicate")
-        return functional.conv2d(padded, self.kernel).reshape(images.shape)
+        return filter2d(planes, self.kernel, border_type="replicate").reshape(images.shape)
 
 
-def _halve(images: Image) -> Image:
+def _halve(images: Image) -> Features:
     """Average 2×2 pixels into one."""
     planes = functional.avg_pool2d(images.reshape(-1, 1, *images.shape[-2:]), 2)
     return planes.reshape(*images.shape[:-2], *planes.shape[-2:])

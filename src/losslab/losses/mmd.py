@@ -17,7 +17,7 @@ IMAGES_A_CHUNK = 4
 FEATURES_A_CHUNK = 64
 
 
-class RandomFeatureMMD(Loss):
+class RandomFeatureMMD(Loss[Drawn[Tensor]]):
     """Half the squared MMD of the patches in each window, by random Fourier features, averaged over the windows.
 
     Formula: mean over windows W and features j of (F_j(x, W) - F_j(y, W))², where
@@ -89,7 +89,7 @@ class RandomFeatureMMD(Loss):
         self.filters.copy_(SIGNED * filters)
         self._draw_index = index
 
-    def _encode(self, images: Image) -> Drawn:
+    def _encode(self, images: Image) -> Drawn[Tensor]:
         if images.shape[-3] != 3:
             raise ValueError(f"{self.name} needs images of 3 channels, got {images.shape[-3]}")
         batch = images.reshape(-1, *images.shape[-3:])
@@ -110,7 +110,7 @@ class RandomFeatureMMD(Loss):
         ]
         return torch.cat(means, dim=1)
 
-    def compare(self, a: Drawn, b: Drawn) -> Distance:
+    def compare(self, a: Drawn[Tensor], b: Drawn[Tensor]) -> Distance:
         """Give the mean squared difference of the windows' features of each pair, (*,).
 
         Raises:

@@ -1,21 +1,25 @@
 """MMD++, the perceptual loss without a network of Amir and Weiss."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from losslab.losses.base import Loss
 from losslab.losses.mmd import RandomFeatureMMD
 from losslab.losses.patch import SIGNED, PatchRBF
 from losslab.losses.pixel import L2
 from losslab.losses.weighted_sum import WeightedSum
-from losslab.types import Distance, Encoding, Image
+from losslab.types import Distance, Image
 
 
-class MMDpp(Loss):
+class MMDpp(Loss[dict[str, Any]]):
     """MMD++: a little L2, patches at the same place, and above all the distribution of patches in 32×32 windows.
 
     Formula, for images taken in [-1, 1]: 0.001 · L2 + 0.05 · PatchRBF(3, 0.1) + 1 · RandomFeatureMMD(3, 0.06).
 
     Args:
         features: random features of the MMD term.
-        weights: of the parts `l2`, `local` and `mmd`.
+        weights: of the parts `l2`, `local` and `mmd`, for images in [-1, 1].
         local_sigma: bandwidth a pixel of `local`.
         sigma: bandwidth a pixel of `mmd`.
         seed: of the random features.
@@ -34,7 +38,7 @@ class MMDpp(Loss):
     def __init__(
         self,
         features: int = 512,
-        weights: tuple[float, float, float] = (0.001, 0.05, 1.0),
+        weights: Mapping[str, float] = MappingProxyType({"l2": 0.001, "local": 0.05, "mmd": 1.0}),
         local_sigma: float = 0.1,
         sigma: float = 0.06,
         seed: int = 0,
@@ -42,25 +46,24 @@ class MMDpp(Loss):
     ) -> None:
         """Build the three terms."""
         super().__init__()
-        pixel, local, mmd = weights
         self.terms = WeightedSum(
             {
                 "l2": L2(),
                 "local": PatchRBF(3, local_sigma),
                 "mmd": RandomFeatureMMD(features, 3, sigma, seed=seed, redraw_every=redraw_every),
             },
-            {"l2": pixel * SIGNED**2, "local": local, "mmd": mmd},  # L2 sees [0, 1]: a square there is 4 in [-1, 1]
+            {**weights, "l2": weights["l2"] * SIGNED**2},  # L2 sees [0, 1]: a square there is 4 in [-1, 1]
         )
         self.min_side = self.terms.min_side
 
-    def _encode(self, images: Image) -> Encoding:
+    def _encode(self, images: Image) -> dict[str, Any]:
         return self.terms.encode(images)
 
-    def compare(self, a: dict[str, Encoding], b: dict[str, Encoding]) -> Distance:
+    def compare(self, a: dict[str, Any], b: dict[str, Any]) -> Distance:
         """Give MMD++ of each pair, (*,)."""
         return self.terms.compare(a, b)
 
-    def parts(self, a: dict[str, Encoding], b: dict[str, Encoding]) -> dict[str, Distance]:
+    def parts(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Distance]:
         """Give the weighted terms `l2`, `local` and `mmd`."""
         return self.terms.parts(a, b)
 

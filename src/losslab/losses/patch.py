@@ -10,7 +10,7 @@ SIGNED = 2.0
 """Ratio of the ranges [-1, 1], which the published bandwidths are stated in, and [0, 1]."""
 
 
-class PatchRBF(Loss):
+class PatchRBF(Loss[Tensor]):
     """One minus a Gaussian kernel of the patches around each pixel, averaged over the pixels.
 
     Formula: mean_i [1 - exp(-D_i / (2 s²))], s = sigma · patch_size², where D_i is the sum of (x - y)² over the

@@ -6,7 +6,7 @@ from losslab.losses.base import Loss
 from losslab.types import Distance, Image
 
 
-class L1(Loss):
+class L1(Loss[Tensor]):
     """Mean over channels and pixels of |x - y|, images in [0, 1].
 
     Example:
@@ -23,7 +23,7 @@ class L1(Loss):
         return (a - b).abs().mean(dim=(-3, -2, -1))
 
 
-class L2(Loss):
+class L2(Loss[Tensor]):
     """Mean over channels and pixels of (x - y)², images in [0, 1].
 
     Example:

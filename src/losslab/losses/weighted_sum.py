@@ -1,13 +1,16 @@
 """A sum of losses that keeps the name of each term."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
 from losslab.losses.base import Loss
-from losslab.types import Distance, Encoding, Image
+from losslab.types import Distance, Image
 
 
-class WeightedSum(Loss):
+class WeightedSum(Loss[dict[str, Any]]):
     """Σ weight · loss over named terms; `parts` gives each weighted term.
 
     Args:
@@ -25,7 +28,7 @@ class WeightedSum(Loss):
         tensor([3.])
     """
 
-    def __init__(self, losses: dict[str, Loss], weights: dict[str, float]) -> None:
+    def __init__(self, losses: Mapping[str, Loss[Any]], weights: Mapping[str, float]) -> None:
         """Hold the terms as submodules."""
         super().__init__()
         if losses.keys() != weights.keys():
@@ -34,14 +37,14 @@ class WeightedSum(Loss):
         self.weights = dict(weights)
         self.min_side = max(loss.min_side for loss in losses.values())
 
-    def _encode(self, images: Image) -> dict[str, Encoding]:
+    def _encode(self, images: Image) -> dict[str, Any]:
         return {name: self._term(name).encode(images) for name in self.weights}
 
-    def compare(self, a: dict[str, Encoding], b: dict[str, Encoding]) -> Distance:
+    def compare(self, a: dict[str, Any], b: dict[str, Any]) -> Distance:
         """Give the weighted sum of the terms of each pair, (*,)."""
         return torch.stack(list(self.parts(a, b).values())).sum(0)
 
-    def parts(self, a: dict[str, Encoding], b: dict[str, Encoding]) -> dict[str, Distance]:
+    def parts(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Distance]:
         """Give each weighted term by name."""
         return {name: weight * self._term(name).compare(a[name], b[name]) for name, weight in self.weights.items()}
 
@@ -50,7 +53,7 @@ class WeightedSum(Loss):
         for name in self.weights:
             self._term(name).draw(step)
 
-    def _term(self, name: str) -> Loss:
+    def _term(self, name: str) -> Loss[Any]:
         term = self.losses[name]
         if not isinstance(term, Loss):
             raise TypeError(f"term {name!r} is no Loss but {type(term).__name__}")

@@ -1,6 +1,6 @@
 """Learnable codes, one an image: how they start, where they are kept, and how new ones are sampled."""
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -9,11 +9,8 @@ from torch import Tensor
 Codes: TypeAlias = Float[Tensor, "codes size"]
 """One code a row."""
 
-Start: TypeAlias = Literal["normal", "unit_gaussian", "pca"]
-Projection: TypeAlias = Literal["none", "sphere", "ball"]
 
-
-def start_codes(start: Start, images: Tensor, size: int, seed: int) -> Codes:
+def start_codes(start: str, images: Tensor, size: int, seed: int) -> Codes:
     """Give the codes that training begins with.
 
     Args:
@@ -46,7 +43,7 @@ def _principal_scores(points: Tensor, size: int) -> Codes:
     return (scores / scores.norm(dim=1).max()).float()
 
 
-def project(codes: Codes, projection: Projection) -> Codes:
+def project(codes: Codes, projection: str) -> Codes:
     """Bring codes to where they are kept.
 
     Args:
@@ -66,7 +63,7 @@ def project(codes: Codes, projection: Projection) -> Codes:
     raise ValueError(f"projection is 'none', 'sphere' or 'ball', got {projection!r}")
 
 
-def sample_gaussian(codes: Codes, count: int, seed: int) -> Codes:
+def sample_gaussian(codes: Codes, count: int, seed: int) -> Float[Tensor, "count size"]:
     """Sample from the Gaussian with the mean and the full covariance of `codes`.
 
     It multiplies normal numbers with the centred codes themselves, which has exactly their covariance, where a Cholesky

@@ -30,9 +30,7 @@ class DCGANGenerator(nn.Module):
         torch.Size([2, 3, 64, 64])
     """
 
-    def __init__(
-        self, code_size: int = 64, image_size: int = 64, widths: Sequence[int] = (512, 256, 128, 64)
-    ) -> None:
+    def __init__(self, code_size: int = 64, image_size: int = 64, widths: Sequence[int] = (512, 256, 128, 64)) -> None:
         """Stack the layers.
 
         Raises:

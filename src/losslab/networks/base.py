@@ -1,11 +1,13 @@
 """The loss network: frozen, in eval mode, and never a trace left on its input."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from torch import nn
 
 from losslab.types import Features, Image
+
+Network = TypeVar("Network", bound="LossNetwork")
 
 
 class LossNetwork(nn.Module, ABC):
@@ -29,16 +31,16 @@ class LossNetwork(nn.Module, ABC):
         """Set random weights to those of `step` and name them; a network of fixed weights has one name."""
         return "fixed"
 
-    def freeze(self) -> Self:
+    def freeze(self) -> None:
         """Take the gradient off all parameters and go to eval mode for good."""
         self.requires_grad_(requires_grad=False)
-        return self.train(mode=False)
+        self.train(mode=False)
 
-    def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002 - torch's signature
+    def train(self: Network, mode: bool = True) -> Network:  # noqa: ARG002, FBT001, FBT002 - torch's signature
         """Stay in eval mode."""
         return super().train(mode=False)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - torch's signature
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # noqa: ANN401, ARG002
         """Give nothing to a checkpoint."""
         return kwargs.get("destination", {})
 

@@ -26,15 +26,13 @@ def canonical_layers(network: Mapping[str, Any], layer: Layer | Sequence[Layer])
         KeyError: an unknown layer; the message names the nearest ones.
 
     Example:
-        >>> table = {"name": "tiny", "layers": {"conv1": "0", "relu1": "1"}, "slots": ["relu1", "relu1", "relu1", "relu1"]}
-        >>> canonical_layers(table, ["1", "pixels", "conv1"])
+        >>> table = {"name": "tiny", "layers": {"conv1": "0", "relu1": "1"}, "slots": ["relu1"]}
+        >>> canonical_layers(table, [1, "pixels", "0"])
         ['pixels', 'conv1', 'relu1']
     """
-    wanted: Sequence[Layer]
     if layer == "all":
-        wanted = [1, 2, 3, 4]
-    else:
-        wanted = [layer] if isinstance(layer, (str, int)) else layer
+        layer = [1, 2, 3, 4]
+    wanted = [layer] if isinstance(layer, (str, int)) else layer
     names = [_canonical(network, one) for one in wanted]
     if len(set(names)) < len(names):
         raise ValueError(f"a layer of {network['name']} is named twice: {list(wanted)} means {names}")
@@ -45,7 +43,9 @@ def canonical_layers(network: Mapping[str, Any], layer: Layer | Sequence[Layer])
 def _canonical(network: Mapping[str, Any], layer: Layer) -> str:
     if isinstance(layer, int):
         if not 1 <= layer <= len(network["slots"]):
-            raise ValueError(f"layer {layer} of {network['name']}: a whole number is a depth slot from 1 to 4")
+            raise ValueError(
+                f"layer {layer} of {network['name']}: a whole number is a depth slot from 1 to {len(network['slots'])}"
+            )
         return str(network["slots"][layer - 1])
     by_node = {node: name for name, node in network["layers"].items()}
     known = [PIXELS, *network["layers"]]

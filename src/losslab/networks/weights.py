@@ -1,7 +1,6 @@
 """Where the weights of a loss network come from, and the range of images that goes with them."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import nn
@@ -26,7 +25,7 @@ class RandomWeights:
 
     def __init__(
         self,
-        zero_mean: Literal["first", "all", "none"] = "first",
+        zero_mean: str = "first",
         seed: int = 0,
         redraw_every: int = 0,
         mean: Sequence[float] = (0.5, 0.5, 0.5),

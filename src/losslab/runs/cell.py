@@ -78,7 +78,9 @@ def identify(settings: dict[str, Any], content: str) -> Cell:
 
 def _counted(node: Any, path: str) -> Any:  # noqa: ANN401
     if isinstance(node, dict):
-        kept = {key: inner for key, inner in node.items() if f"{path}.{key}" not in NOT_COUNTED and key != NOT_ARGUMENTS}
+        kept = {
+            key: inner for key, inner in node.items() if f"{path}.{key}" not in NOT_COUNTED and key != NOT_ARGUMENTS
+        }
         return {key: _counted(inner, f"{path}.{key}") for key, inner in kept.items()}
     if isinstance(node, list):
         return [_counted(inner, path) for inner in node]

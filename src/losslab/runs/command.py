@@ -1,8 +1,10 @@
 """From an exception to one sentence and an exit code."""
 
+import math
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any
@@ -11,38 +13,68 @@ from hydra.errors import ConfigCompositionException, HydraException, Instantiati
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from losslab.config import load
+from losslab.config import load, plain
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+"""Hydra's variable for tracebacks; whoever sets it wants them of us too."""
+TRACEBACKS = os.environ.get(FULL_ERROR) == "1"
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: the command can't mean anything; a cell failed; Ctrl-C (128 + SIGINT, as shells have it)."""
 
 
-def guarded(main: Callable[[], Any], *, show_traceback: bool) -> int:
-    """Run a Hydra program; turn what it raises into one sentence on stderr and an exit code.
+failures: list[Exception] = []
+"""What the cells of this process failed of; Hydra would let the first failure hide the others."""
 
-    Args:
-        main: the program, decorated with `hydra.main`.
-        show_traceback: let exceptions through as they are.
+
+def attempt(config: DictConfig) -> float:
+    """Run the cell of a config; one that fails says so, and the cells after it still run.
+
+    Returns:
+        The cell's score, or NaN.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets exceptions through to here
+    try:
+        settings = plain(config)
+        from losslab.runs.run import run  # here, since --help and a typo must not wait for torch
+
+        return run(settings)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this cell's
+        failures.append(error)
+        _report(error)
+        return math.nan
+
+
+def guarded(main: Callable[[], Any]) -> int:
+    """Run a Hydra program whose job is an `attempt`, and give its exit code."""
+    os.environ[FULL_ERROR] = "1"  # so that Hydra lets exceptions through to here
     try:
         main()
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:
-        if show_traceback or not _is_users(error):
-            raise
+    except (HydraException, OmegaConfBaseException) as error:
+        failures.append(error)
+        _report(error)
+    return max((USAGE if _is_usage(error) else FAILED for error in failures), default=0)
+
+
+def _report(error: Exception) -> None:
+    if _is_users(error) and not TRACEBACKS:
         print(f"error: {sentence(error)}", file=sys.stderr)
-        return USAGE if isinstance(error, (HydraException, OmegaConfBaseException)) else FAILED
-    return 0
+    else:
+        traceback.print_exception(error)
+
+
+def _is_usage(error: Exception) -> bool:
+    """Tell a command that can't mean anything from a cell that failed."""
+    return isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(error, InstantiationException)
 
 
 def sentence(error: BaseException) -> str:
     """Say in one sentence what is wrong and what the nearest valid choice is."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"there is no {group}={option}; {_nearest(option, list(error.options))}"
+        return f"there is no {group}={option}; {_nearest(option, list(error.options), list(error.options))}"
     if isinstance(error, ConfigCompositionException):
         return _composition_sentence(error)
     # Hydra and OmegaConf wrap what a target or a resolver raised.
@@ -64,17 +96,17 @@ def _composition_sentence(error: ConfigCompositionException) -> str:
     if unknown is None:
         return " ".join(str(error).split())
     key = unknown.group(1)
-    return f"there is no key {key!r}; {_nearest(key, list(_keys(load())))}"
+    config = OmegaConf.to_container(load(), resolve=False)
+    return f"there is no key {key!r}; {_nearest(key, list(_keys(config)), list(config))}"  # type: ignore[arg-type]
 
 
-def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    for name in config:
-        key = f"{prefix}{name}"
-        yield key
-        if OmegaConf.is_dict(config._get_node(name)):  # noqa: SLF001 - indexing would resolve interpolations
-            yield from _keys(config._get_node(name), f"{key}.")  # type: ignore[arg-type]  # noqa: SLF001
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:  # noqa: ANN401
+    if isinstance(node, dict):
+        for name, inner in node.items():
+            yield f"{prefix}{name}"
+            yield from _keys(inner, f"{prefix}{name}.")
 
 
-def _nearest(wanted: str, known: list[str]) -> str:
+def _nearest(wanted: str, known: list[str], listed: list[str]) -> str:
     near = get_close_matches(wanted, known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else f"the choices are {', '.join(sorted(known))}"
+    return f"did you mean {near[0]}?" if near else f"the choices are {', '.join(sorted(listed))}"

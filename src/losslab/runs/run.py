@@ -3,7 +3,6 @@
 import logging
 import os
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from losslab.config import build, plain
+from losslab.config import build
 from losslab.runs import tracking
 from losslab.runs.cell import Cell, identify
 from losslab.runs.checkpoint import EpochCheckpoint
@@ -26,8 +25,11 @@ from losslab.runs.summary import announce, show
 from losslab.runs.watching import Watching
 
 
-def run(config: DictConfig) -> float:
+def run(settings: dict[str, Any]) -> float:
     """Run a cell, go on with an interrupted one, or show a done one.
+
+    Args:
+        settings: the resolved config as plain dicts.
 
     Returns:
         The score that a sweeper maximises.
@@ -35,7 +37,6 @@ def run(config: DictConfig) -> float:
     Raises:
         ValueError: the config or the data can't be used; the message names the key or the file.
     """
-    settings = plain(config)
     data = build(settings["data"])
     cell = identify(settings, data.fingerprint())
     journal = Journal(cell.outputs / "journal.jsonl")
@@ -72,7 +73,8 @@ def _compute(settings: dict[str, Any], cell: Cell, data: Any) -> tuple[list[dict
     watching = Watching(cell.folder / "images", metrics)
     checkpoint = cell.folder / "checkpoints" / "last.ckpt"
     resume = checkpoint if checkpoint.exists() and not settings["force"] else None
-    announce(cell, data.facts(), resume)
+    if is_first_process():
+        announce(cell, data.facts(), resume)
     loggers = [metrics, *tracking.mirrors(settings, cell)]
     failed = True
     try:
@@ -118,7 +120,7 @@ def _recorded(cell: Cell, settings: dict[str, Any]) -> Iterator[None]:
             yield
         except BaseException as error:
             state = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
-            logging.getLogger(__name__).error("%s", traceback.format_exc())
+            logging.getLogger(__name__).exception("the cell stopped")
             write_json(folder / "status.json", {"state": state, "reason": f"{type(error).__name__}: {error}"})
             if isinstance(error, SystemExit):  # Lightning's way to end on Ctrl-C
                 raise KeyboardInterrupt from error
@@ -147,4 +149,3 @@ def _logged(path: Path) -> Iterator[None]:
             talker.handlers, talker.propagate = handlers, propagate
             talker.setLevel(level)
         handler.close()
-

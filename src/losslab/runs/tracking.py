@@ -46,7 +46,7 @@ def _wandb(logger: dict[str, Any], settings: dict[str, Any], cell: Cell) -> Wand
         dir=str(cell.folder),
         id=cell.id,
         resume="allow" if mode == "online" else None,
-        mode=mode,  # type: ignore[arg-type] - checked above
+        mode=mode,  # type: ignore[arg-type]  # checked above
         job_type=cell.task,
         tags=[f"{axis}={value}"[:64] for axis, value in cell.axes.items()],
         config={**settings, **{f"axis/{name}": value for name, value in cell.axes.items()}},

@@ -49,18 +49,21 @@ class Watching(Callback):
         self.started, self.first_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
-    ) -> None:  # noqa: ARG002
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        *_: object,
+    ) -> None:
         """Move the progress on; make pictures where they are due."""
         if not trainer.is_global_zero:
             return
         step = trainer.global_step
         if self.progress is not None:
-            loss = "  ".join(f"{name} {float(value):.4g}" for name, value in trainer.progress_bar_metrics.items())
-            self.progress.update(self.task, completed=step, loss=loss)
+            self.progress.update(self.task, completed=step, loss=_loss(outputs))
         if step % self.every == 0:
             if self.progress is None:
-                self._print_line(trainer, step)
+                self._print_line(step, _loss(outputs))
             self._show(trainer, pl_module.pictures(step), f"-step{step:06d}")  # type: ignore[operator]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
@@ -69,16 +72,18 @@ class Watching(Callback):
             self.progress.stop()
             self.progress = None
 
-    on_exception = on_train_end  # type: ignore[assignment]
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Close the progress line, so that the message stands below it."""
+        self.on_train_end(trainer, pl_module)
 
     def show_final(self, trainer: pl.Trainer, pictures: dict[str, Any]) -> list[Path]:
         """Write the last pictures and say where they are."""
         return self._show(trainer, pictures, "")
 
-    def _print_line(self, trainer: pl.Trainer, step: int) -> None:
+    def _print_line(self, step: int, loss: str) -> None:
         rate = (time.monotonic() - self.started) / max(1, step - self.first_step)
-        loss = "  ".join(f"{name} {float(value):.4g}" for name, value in trainer.progress_bar_metrics.items())
-        print(f"step {step}/{self.total}  {loss}  {rate * (self.total - step):.0f} s to go", file=sys.stderr, flush=True)
+        to_go = rate * (self.total - step)
+        print(f"step {step}/{self.total}  {loss}  {to_go:.0f} s to go", file=sys.stderr, flush=True)
 
     def _show(self, trainer: pl.Trainer, pictures: dict[str, Any], suffix: str) -> list[Path]:
         paths = []
@@ -90,6 +95,10 @@ class Watching(Callback):
         self.metrics.save()
         self.metrics.draw_curve(self.folder / "loss_curve.png")
         return [*paths, self.folder / "loss_curve.png"]
+
+
+def _loss(outputs: Any) -> str:  # noqa: ANN401
+    return f"loss {float(outputs['loss']):.4g}"
 
 
 def log_picture(logger: Logger, name: str, picture: Any, step: int) -> None:  # noqa: ANN401

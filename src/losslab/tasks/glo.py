@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,7 +16,7 @@ from losslab import images
 from losslab.data.base import Batch
 from losslab.losses.base import Loss
 from losslab.losses.pixel import L2
-from losslab.models.codes import Projection, Start, project, sample_gaussian, start_codes
+from losslab.models.codes import project, sample_gaussian, start_codes
 from losslab.optimizers import JointOptimizer
 from losslab.types import Bytes, Image
 
@@ -53,14 +54,14 @@ class GLO(pl.LightningModule):
 
     def __init__(
         self,
-        loss: Loss,
+        loss: Loss[Any],
         generator: Callable[..., nn.Module],
         code_optimizer: Callable[..., Optimizer],
         generator_optimizer: Callable[..., Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         code_size: int = 64,
-        init: Start = "pca",
-        projection: Projection = "ball",
+        init: str = "pca",
+        projection: str = "ball",
         warmup: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -94,13 +95,13 @@ class GLO(pl.LightningModule):
         self.codes = nn.Parameter(project(start, self.projection))
         self.generator = self.make_generator(code_size=self.code_size, image_size=side)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig | Optimizer:
         """Give codes and generator an optimiser each, that step together."""
         codes = self.make_optimizers["codes"]([self.codes])
         generator = self.make_optimizers["generator"](list(self.generator.parameters()))
         joint = JointOptimizer(codes=codes, generator=generator)
         if self.scheduler is None:
-            return {"optimizer": joint}
+            return joint
         return {"optimizer": joint, "lr_scheduler": {"scheduler": self.scheduler(joint), "interval": "epoch"}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
@@ -115,7 +116,7 @@ class GLO(pl.LightningModule):
         parts = loss.parts(loss.encode(self.generator(self.codes[batch.indices])), targets)
         means = {name: distance.mean() for name, distance in parts.items()}
         total = torch.stack(list(means.values())).sum()
-        self.log("warmup" if warm else "loss", total, prog_bar=True)
+        self.log("warmup" if warm else "loss", total)
         if len(means) > 1:
             self.log_dict({f"loss/{name}": value for name, value in means.items()})
         return total

@@ -1,0 +1,210 @@
+"""The real command, as a user gives it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Run, command, quiet
+
+from losslab import images
+
+# A few batches of small things; what is tested is the command, not the result.
+TINY = ["trainer=fast", "data.train_count=64", "data.val_count=4", "data.batch_size=16",
+        "task.generator.widths=[16,16,16,16]", "task.code_size=8"]  # fmt: skip
+
+
+def only_cell(outputs: Path) -> Path:
+    (folder,) = (outputs / "glo").iterdir()
+    return folder
+
+
+def entries(outputs: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (outputs / "journal.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("loss", ["mmdpp", "l1", "l2", "laplacian", "deep"])
+def test_command_leaves_all_it_promises(train: Run, tmp_path: Path, loss: str) -> None:
+    """Pictures, curve, numbers, config, versions, checkpoint, journal line, summary; nothing else, and exit code 0."""
+    extra = ["loss.features=16"] if loss == "mmdpp" else ["layer=1"] if loss == "deep" else []
+    done = train(f"loss={loss}", "task=glo", *TINY, *extra, "logger=csv")
+    assert done.returncode == 0, done.stderr
+    folder = only_cell(tmp_path / "outputs")
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    pictures = {"reconstructions", "samples", "interpolations", "loss_curve"}
+    views = {f"reconstructions-step{step:06d}" for step in range(1, 5)}
+    files = {"config.yaml", "provenance.json", "status.json", "log.txt", "metrics.csv", "checkpoints/last.ckpt"}
+    assert found == files | {f"images/{name}.png" for name in pictures | views}
+    assert json.loads((folder / "status.json").read_text()) == {"state": "done"}
+    assert json.loads((folder / "provenance.json").read_text())["libraries"]["torch"]
+    (entry,) = entries(tmp_path / "outputs")
+    (row,) = entry["rows"]
+    assert entry["axes"]["loss"] == loss
+    assert row["steps"] == 4
+    assert row["psnr_gain"] == pytest.approx(row["psnr"] - row["mean_colour_psnr"])
+    assert row["warmup"] == (0.4 if loss == "mmdpp" else 0)
+    assert entry["primary"] == row["psnr"]
+    for name in pictures:
+        assert str(folder / "images" / f"{name}.png") in done.stdout
+        assert images.read(folder / "images" / f"{name}.png").float().std() > 1, f"{name} shows nothing"
+    with (folder / "metrics.csv").open() as file:
+        logged = list(csv.DictReader(file))
+    assert {"step", "epoch", "psnr"} <= logged[0].keys()
+    assert sum(bool(line.get("loss") or line.get("warmup")) for line in logged) == 4
+
+
+def test_from_another_folder_and_again(train: Run, tmp_path: Path) -> None:
+    """The place of the command does not matter, and a done cell is shown, not recomputed, unless force=true."""
+    elsewhere = tmp_path / "a place with spaces"
+    elsewhere.mkdir()
+    first = train("loss=l2", *TINY, "logger=csv", cwd=elsewhere)
+    assert first.returncode == 0, first.stderr
+    assert list(elsewhere.iterdir()) == []
+    before = (only_cell(tmp_path / "outputs") / "metrics.csv").stat().st_mtime_ns
+    again = train("loss=l2", *TINY, "logger=tensorboard")
+    assert again.returncode == 0
+    assert "done before" in again.stdout
+    assert (only_cell(tmp_path / "outputs") / "metrics.csv").stat().st_mtime_ns == before
+    forced = train("loss=l2", *TINY, "logger=csv", "force=true")
+    assert forced.returncode == 0
+    one, two = entries(tmp_path / "outputs")
+    assert one["cell"] == two["cell"]
+    assert one["rows"] == two["rows"]  # bit for bit, on one machine
+
+
+def test_outputs_default_to_the_checkout(tmp_path: Path) -> None:
+    """Results don't scatter over the folders that commands are given in."""
+    asked = [sys.executable, str(ROOT / "src" / "train.py"), "--cfg", "job", "--resolve"]
+    shown = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True, env=quiet())
+    assert f"outputs: {ROOT / 'outputs'}" in shown.stdout.replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message", "code"),
+    [
+        (["loss=mmdp"], "there is no loss=mmdp; did you mean mmdpp?", 2),
+        (["task=gol"], "there is no task=gol; did you mean glo?", 2),
+        (["network=resnet"], "there is no network=resnet; the choices are vgg16", 2),
+        (["los=l2"], "there is no key 'los'; did you mean loss?", 2),
+        (["task.code_sise=3"], "there is no key 'task.code_sise'; did you mean task.code_size?", 2),
+        (["loss=deep", "layer=relu9_1"], "unknown layer 'relu9_1' of vgg16; did you mean", 2),
+        (["data=folder"], "data.root", 2),
+        (["data=folder", "data.root=EMPTY"], "holds no picture", 1),
+        (["loss=l1", "data.batch_size=999"], "256 training images are fewer than data.batch_size=999", 1),
+        (["loss=mmdpp", "data.size=16"], "mmdpp needs images of at least 32×32 pixels, got 16×16", 1),
+        (["logger.mode=never"], "is one of online, offline, disabled", 1),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_sentence(train: Run, tmp_path: Path, overrides: list[str], message: str, code: int) -> None:
+    """It names what is wrong and the nearest valid choice, exits non-zero, and what can be told early leaves no folder."""
+    (tmp_path / "EMPTY").mkdir()
+    failed = train(*(text.replace("EMPTY", str(tmp_path / "EMPTY")) for text in overrides))
+    assert failed.returncode == code
+    assert message in failed.stderr
+    assert failed.stderr.startswith("error: ") or failed.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in failed.stderr
+    if code == 2:
+        assert not (tmp_path / "outputs").exists()
+        assert len(failed.stderr.splitlines()) == 1
+    assert not (tmp_path / "outputs" / "journal.jsonl").exists()
+
+
+def test_failure_is_recorded(train: Run, tmp_path: Path) -> None:
+    """The cell's own folder says why it failed, with the traceback."""
+    train("loss=mmdpp", "data.size=16", "logger=csv")
+    folder = only_cell(tmp_path / "outputs")
+    assert json.loads((folder / "status.json").read_text())["state"] == "failed"
+    assert "Traceback" in (folder / "log.txt").read_text()
+
+
+LONG = ["loss=l2", *TINY, "logger=csv", "trainer.max_epochs=40", "trainer.limit_train_batches=1.0",
+        "checkpoint_seconds=0"]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_training_goes_on(train: Run, tmp_path: Path, how: signal.Signals) -> None:
+    """After a kill at any moment the same command continues from the last checkpoint, to the same numbers bit for bit."""
+    outputs = tmp_path / "outputs"
+    process = subprocess.Popen(command(outputs, *LONG), env=quiet(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stdin=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(outputs.glob("glo/*/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    assert not (outputs / "journal.jsonl").exists(), "it was done before the kill came: make it longer"
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert json.loads((only_cell(outputs) / "status.json").read_text())["state"] == "interrupted"
+    resumed = train(*LONG)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "goes on from its last checkpoint" in resumed.stdout
+    assert "step 16/160" not in resumed.stderr  # it did not start anew
+    straight = train(*LONG, f"outputs={tmp_path / 'straight'}")
+    assert straight.returncode == 0
+    (one,), (two,) = entries(outputs), entries(tmp_path / "straight")
+    assert one["rows"] == two["rows"]
+    assert (only_cell(outputs) / "metrics.csv").read_text() == (
+        only_cell(tmp_path / "straight") / "metrics.csv"
+    ).read_text()
+    assert not list(outputs.rglob("*.part"))
+
+
+def test_two_processes_train_as_one(train: Run, tmp_path: Path) -> None:
+    """DDP over gloo: one folder, one journal line, each image scored once, and the global batch is shared out."""
+    asked = ["loss=l2", *TINY, "logger=csv", "trainer.accelerator=cpu"]
+    two = train(*asked, "trainer.devices=2", "trainer.strategy=ddp")
+    assert two.returncode == 0, two.stderr
+    one = train(*asked, f"outputs={tmp_path / 'one'}")
+    (shared,), (alone,) = entries(tmp_path / "outputs"), entries(tmp_path / "one")
+    assert shared["cell"] == alone["cell"]  # devices at a fixed global batch change no number
+    assert shared["rows"][0]["steps"] == alone["rows"][0]["steps"] == 4
+    # Batch norm sees 8 images a process instead of 16, hence not the same bits; the baseline has none.
+    assert shared["rows"][0]["mean_colour_psnr"] == pytest.approx(alone["rows"][0]["mean_colour_psnr"], rel=1e-5)
+    assert shared["rows"][0]["psnr"] == pytest.approx(alone["rows"][0]["psnr"], abs=2)
+    assert one.stdout.count("starts:") == two.stdout.count("starts:") == 1
+
+
+def test_wandb_offline_by_default(train: Run, tmp_path: Path) -> None:
+    """A run with pictures in it, without an account, and the environment's key changes nothing."""
+    import wandb  # noqa: F401 - the default logger is installed
+
+    os.environ["WANDB_API_KEY"] = "0" * 40
+    try:
+        done = train("loss=l2", *TINY)
+    finally:
+        del os.environ["WANDB_API_KEY"]
+    assert done.returncode == 0, done.stderr
+    (run,) = (only_cell(tmp_path / "outputs") / "wandb").glob("offline-run-*")
+    pictures = list(run.glob("files/media/images/reconstructions*.png"))
+    assert len(pictures) == 5
+    assert all(images.read(picture).float().std() > 1 for picture in pictures)
+
+
+def test_tensorboard_gets_numbers_and_pictures(train: Run, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert train("loss=l2", *TINY, "logger=tensorboard").returncode == 0
+    events = EventAccumulator(str(only_cell(tmp_path / "outputs") / "tensorboard"))
+    events.Reload()
+    assert {"loss", "psnr"} <= set(events.Tags()["scalars"])
+    assert {"reconstructions", "samples", "interpolations"} <= set(events.Tags()["images"])
+
+
+def test_help_is_quick(tmp_path: Path) -> None:
+    """--help shows the groups and imports no torch."""
+    asked = [sys.executable, "-X", "importtime", str(ROOT / "src" / "train.py"), "--help"]
+    shown = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "mmdpp" in shown.stdout
+    assert " torch\n" not in shown.stderr
+    assert list(tmp_path.iterdir()) == []

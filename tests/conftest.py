@@ -1,0 +1,57 @@
+"""What all tests share: quiet threads, checked shapes, and ways to build small things."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: two busy processes would slow each other down
+
+from jaxtyping import install_import_hook
+
+# Shapes and types in the annotations are checked at run time, here and nowhere else.
+SCIENCE = ("images", "losses", "networks", "comparisons", "models", "data", "tasks")
+install_import_hook([f"losslab.{part}" for part in SCIENCE], "shape_checks.checked")
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Run:
+    """Give a function that runs the real command with results in a temporary folder."""
+
+    def run(*overrides: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command(tmp_path / "outputs", *overrides),
+            cwd=cwd,
+            env=quiet(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run
+
+
+def command(outputs: Path, *overrides: str) -> list[str]:
+    """Spell the command that a user gives."""
+    return [sys.executable, str(ROOT / "src" / "train.py"), f"outputs={outputs}", *overrides]
+
+
+def quiet() -> dict[str, str]:
+    """Give the environment without what a developer's shell may hold of W&B."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
