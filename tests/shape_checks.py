@@ -1,4 +1,4 @@
-"""The checker of annotations in tests: as beartype, but a whole number is a float, as Python's type checkers have it."""
+"""The checker of annotations in tests: beartype, for which a whole number is a float, as type checkers have it."""
 
 from beartype import BeartypeConf, beartype
 

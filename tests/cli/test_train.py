@@ -103,7 +103,7 @@ def test_outputs_default_to_the_checkout(tmp_path: Path) -> None:
     ids=lambda value: "+".join(value) if isinstance(value, list) else "",
 )
 def test_bad_input_is_one_sentence(train: Run, tmp_path: Path, overrides: list[str], message: str, code: int) -> None:
-    """It names what is wrong and the nearest valid choice, exits non-zero, and what can be told early leaves no folder."""
+    """It names what is wrong and the nearest valid choice; what can be told early leaves no folder."""
     (tmp_path / "EMPTY").mkdir()
     failed = train(*(text.replace("EMPTY", str(tmp_path / "EMPTY")) for text in overrides))
     assert failed.returncode == code
@@ -130,7 +130,7 @@ LONG = ["loss=l2", *TINY, "logger=csv", "trainer.max_epochs=40", "trainer.limit_
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_training_goes_on(train: Run, tmp_path: Path, how: signal.Signals) -> None:
-    """After a kill at any moment the same command continues from the last checkpoint, to the same numbers bit for bit."""
+    """After a kill the same command continues from the last checkpoint, to the same numbers bit for bit."""
     outputs = tmp_path / "outputs"
     process = subprocess.Popen(command(outputs, *LONG), env=quiet(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
                                stdin=subprocess.DEVNULL)  # fmt: skip

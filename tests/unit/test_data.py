@@ -10,7 +10,6 @@ import torch
 from PIL import Image as Picture
 
 from losslab import images
-from losslab.data import photos
 from losslab.data.base import Batch
 from losslab.data.folder import Folder
 from losslab.data.photos import Photos, region
@@ -27,10 +26,13 @@ def save(path: Path, height: int, width: int, value: int = 100, mode: str = "RGB
 
 
 def test_photos_are_a_function_of_the_seed() -> None:
-    small = {"train_count": 24, "val_count": 8}
-    first, again, other = Photos(**small), Photos(**small), Photos(crop_seed=1, **small)
+
+    def small(**options: int) -> Photos:
+        return Photos(train_count=24, val_count=8, **options)  # type: ignore[arg-type]
+
+    first, again, other = small(), small(), small(crop_seed=1)
     assert first.fingerprint() == again.fingerprint() != other.fingerprint()
-    assert Photos(seed=5, **small).fingerprint() == first.fingerprint()  # the training's seed changes no data
+    assert small(seed=5).fingerprint() == first.fingerprint()  # the training's seed changes no data
     assert len(first.train or ()) == 24
     assert len(first.val or ()) == 8
 
@@ -61,7 +63,7 @@ def test_no_pixel_is_in_both_splits(height: int, width: int) -> None:
 
 
 def test_crops_come_from_their_region(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the val part of each photograph marked, no training crop shows the mark, and every val crop is nothing else."""
+    """With the val part of each photograph marked, no training crop shows the mark, and val crops nothing else."""
     read = images.read
 
     def marked(path: Path) -> torch.Tensor:
@@ -70,7 +72,7 @@ def test_crops_come_from_their_region(monkeypatch: pytest.MonkeyPatch) -> None:
         region(photograph, "val")[0] = region(photograph, "val")[0] % 100 + 150
         return photograph
 
-    monkeypatch.setattr(photos.images, "read", marked)
+    monkeypatch.setattr("losslab.images.read", marked)
     train, val = Photos(train_count=64, val_count=32).load()
     assert train[:, 0].max() < 105
     assert val[:, 0].min() > 145

@@ -124,10 +124,10 @@ def test_own_learning_rates(tmp_path: Path) -> None:
         fresh.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
         data = build(settings["data"])
         data.setup()
-        fresh.trainer.datamodule = data  # type: ignore[attr-defined]
+        fresh.trainer.datamodule = data
         fresh.setup("fit")
         assert torch.equal(task.codes, fresh.codes) == (still == "code")
-        weights = [task.generator.layers[0].weight, fresh.generator.layers[0].weight]
+        weights = [next(one.generator.parameters()) for one in (task, fresh)]
         assert torch.equal(*weights) == (still == "generator")
 
 
@@ -206,10 +206,10 @@ def test_photos_train_on_every_image_in_turn() -> None:
     data = Photos(train_count=10, val_count=0, batch_size=4)
     data.setup()
     loader = data.train_dataloader()
-    seen = set()
+    seen: set[int] = set()
     for epoch in range(8):
         loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         batches = [batch.indices.tolist() for batch in loader]
         assert [len(batch) for batch in batches] == [4, 4]
-        seen |= set(sum(batches, []))
+        seen.update(*batches)
     assert seen == set(range(10))

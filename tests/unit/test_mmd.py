@@ -15,7 +15,7 @@ BANDWIDTH = 0.06 * 9
 
 
 def windows_of_patches(image: Tensor, *, remove_mean: bool) -> Tensor:
-    """Cut every 3×3 patch of each 32×32 window out of an image in [0, 1], by loops: (windows, patches, 27) in [-1, 1]."""
+    """Cut each 32×32 window of an image into its 3×3 patches, by loops: (windows, patches, 27) in [-1, 1]."""
     padded = functional.pad(2 * image - 1, (1, 1, 1, 1), mode="reflect")[0]
     _, height, width = image[0].shape
     windows = []
