@@ -49,7 +49,8 @@ def train(tmp_path: Path) -> Run:
 
 def command(outputs: Path, *overrides: str) -> list[str]:
     """Spell the command that a user gives."""
-    return [sys.executable, str(ROOT / "src" / "train.py"), f"outputs={outputs}", *overrides]
+    place = [] if any(word.startswith("outputs=") for word in overrides) else [f"outputs={outputs}"]
+    return [sys.executable, str(ROOT / "src" / "train.py"), *overrides, *place]
 
 
 def quiet() -> dict[str, str]:

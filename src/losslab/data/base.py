@@ -95,7 +95,9 @@ class ImageData(pl.LightningDataModule, ABC):
         if self.batch_size % world:
             raise ValueError(f"data.batch_size={self.batch_size} can't be shared out over {world} devices")
         if len(images) < self.batch_size:
-            raise ValueError(f"{len(images)} training images are fewer than data.batch_size={self.batch_size}")
+            raise ValueError(
+                f"{len(images)} training images are fewer than data.batch_size={self.batch_size}: lower it"
+            )
         # One process samples in the same way as many do. Incomplete last batches are left out, as batch norm wants it;
         # the order changes with the epoch, so every image has its turn.
         sampler: DistributedSampler[Batch] = DistributedSampler(

@@ -21,7 +21,7 @@ PHOTOGRAPHS = (
     "retina.jpg",
     "rocket.jpg",
 )
-"""Colour photographs that scikit-image ships as files; sources and licences stand in the README beside them."""
+"""Colour photographs that scikit-image ships as files; the docstrings of `skimage.data` name their sources."""
 
 FLAT = 0.02
 """Standard deviation, of values in [0, 1], below which a crop shows nothing (the black around the retina)."""

@@ -5,6 +5,7 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 Codes: TypeAlias = Float[Tensor, "codes size"]
 """One code a row."""
@@ -22,7 +23,7 @@ def start_codes(start: str, images: Tensor, size: int, seed: int) -> Codes:
         seed: of the random starts.
 
     Raises:
-        ValueError: unknown start, or fewer images than "pca" needs for `size` components.
+        ValueError: unknown start.
     """
     if start == "pca":
         return _principal_scores(images.flatten(1), size)
@@ -35,12 +36,11 @@ def start_codes(start: str, images: Tensor, size: int, seed: int) -> Codes:
 
 
 def _principal_scores(points: Tensor, size: int) -> Codes:
-    if len(points) <= size:
-        raise ValueError(f"init=pca needs more images than numbers in a code, got {len(points)} images for {size}")
     centred = (points - points.mean(0)).double()
     variances, vectors = torch.linalg.eigh(centred @ centred.T)  # the N×N Gram matrix: far smaller than pixels²
     scores = vectors[:, -size:].flip(1) * variances[-size:].flip(0).clamp(min=0).sqrt()
-    return (scores / scores.norm(dim=1).max()).float()
+    scores = functional.pad(scores, (0, size - scores.shape[1]))  # N images have no components beyond the Nth
+    return (scores / scores.norm(dim=1).max().clamp(min=1e-12)).float()
 
 
 def project(codes: Codes, projection: str) -> Codes:

@@ -29,6 +29,8 @@ ID_LENGTH = 10
 """Hex digits of an id: 2^40 ids, so that 10,000 cells collide with a chance of 1 in 20,000."""
 
 LABEL_LENGTH = 60
+NAMED_LAYERS = 3
+"""Layers that a label names; more are counted."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,11 @@ def identify(settings: dict[str, Any], content: str) -> Cell:
     counted = {key: _counted(settings[key], key) for key in COUNTED}
     text = json.dumps({"schema": SCHEMA, "content": content, **counted}, sort_keys=True, allow_nan=False)
     axes = _axes(settings)
-    label = "-".join([*(str(axes[key]) for key in ("loss", "network", "layers") if key in axes), f"seed{axes['seed']}"])
+    names = [axes[key] for key in ("loss", "network") if key in axes]
+    layers = axes.get("layers", "").split("+")
+    if layers != [""]:
+        names.append("+".join(layers) if len(layers) <= NAMED_LAYERS else f"{len(layers)}layers")
+    label = "-".join([*names, f"seed{axes['seed']}"])
     return Cell(
         id=hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH],
         task=_name(settings["task"]),

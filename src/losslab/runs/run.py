@@ -20,7 +20,7 @@ from losslab.runs.files import write_json, write_text
 from losslab.runs.journal import Journal
 from losslab.runs.metrics import MetricsFile
 from losslab.runs.processes import is_first_process
-from losslab.runs.provenance import provenance
+from losslab.runs.provenance import code_hash, provenance
 from losslab.runs.summary import announce, show
 from losslab.runs.watching import Watching
 
@@ -55,6 +55,7 @@ def run(settings: dict[str, Any]) -> float:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - started, 1),
             "axes": cell.axes,
+            "code": code_hash(),
             "primary": primary,
             "rows": rows,
         }

@@ -46,7 +46,7 @@ class Watching(Callback):
             )
             self.progress.start()
             self.task = self.progress.add_task("", total=self.total, completed=trainer.global_step, loss="")
-        self.started, self.first_step = time.monotonic(), trainer.global_step
+        self.seen_at, self.seen_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -76,25 +76,23 @@ class Watching(Callback):
         """Close the progress line, so that the message stands below it."""
         self.on_train_end(trainer, pl_module)
 
-    def show_final(self, trainer: pl.Trainer, pictures: dict[str, Any]) -> list[Path]:
-        """Write the last pictures and say where they are."""
-        return self._show(trainer, pictures, "")
+    def show_final(self, trainer: pl.Trainer, pictures: dict[str, Any]) -> None:
+        """Write the last pictures."""
+        self._show(trainer, pictures, "")
 
     def _print_line(self, step: int, loss: str) -> None:
-        rate = (time.monotonic() - self.started) / max(1, step - self.first_step)
-        to_go = rate * (self.total - step)
+        now = time.monotonic()
+        to_go = (now - self.seen_at) / (step - self.seen_step) * (self.total - step)  # by the latest steps' pace
+        self.seen_at, self.seen_step = now, step
         print(f"step {step}/{self.total}  {loss}  {to_go:.0f} s to go", file=sys.stderr, flush=True)
 
-    def _show(self, trainer: pl.Trainer, pictures: dict[str, Any], suffix: str) -> list[Path]:
-        paths = []
+    def _show(self, trainer: pl.Trainer, pictures: dict[str, Any], suffix: str) -> None:
         for name, picture in pictures.items():
-            paths.append(self.folder / f"{name}{suffix}.png")
-            images.write(paths[-1], picture)
+            images.write(self.folder / f"{name}{suffix}.png", picture)
             for logger in trainer.loggers:
                 log_picture(logger, name, picture, trainer.global_step)
         self.metrics.save()
         self.metrics.draw_curve(self.folder / "loss_curve.png")
-        return [*paths, self.folder / "loss_curve.png"]
 
 
 def _loss(outputs: Any) -> str:  # noqa: ANN401
