@@ -3,7 +3,11 @@
 Imports no torch: help, typos and identities must not wait for it.
 """
 
+import atexit
+import functools
 import importlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,16 @@ NOT_BUILT = "properties"
 def register_resolvers() -> None:
     """Let configs say `${checkout:}` and `${layers:${network},${layer}}`; calling it twice does no harm."""
     OmegaConf.register_new_resolver("checkout", lambda: str(CHECKOUT), replace=True)
+    OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
     OmegaConf.register_new_resolver("layers", canonical_layers, replace=True)
+
+
+@functools.cache
+def _scratch() -> str:
+    """Make a folder that goes with the process, for what Hydra writes of a sweep."""
+    folder = tempfile.mkdtemp(prefix="losslab-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def load(*overrides: str) -> DictConfig:
@@ -83,7 +96,11 @@ def _targets(node: Any) -> Iterator[str]:  # noqa: ANN401
 
 def _check_exists(target: str) -> None:
     module, _, name = target.rpartition(".")
-    if not hasattr(importlib.import_module(module), name):
+    try:
+        found = hasattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"_target_ {target!r} can't be imported: {error}") from error
+    if not found:
         raise ValueError(f"_target_ {target!r} does not exist: {module} has no {name!r}")
 
 

@@ -1,6 +1,6 @@
 """The range contract: an image is a float tensor in [0, 1], and only this file reads, checks, shows or writes one."""
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.utils import make_grid
 
+from losslab.files import write_bytes
 from losslab.types import Bytes, Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -34,7 +35,7 @@ def check(images: Tensor, least: int = 1, reader: str = "losslab") -> None:
         reader: who asks; named in the error.
 
     Raises:
-        ValueError: not floating point, fewer than three axes, too small, or far outside [0, 1].
+        ValueError: not floating point, fewer than three axes, too small, not finite, or far outside [0, 1].
     """
     if not images.is_floating_point():
         raise ValueError(f"{reader} needs floating-point images in [0, 1], got {images.dtype}; see images.to_float")
@@ -46,6 +47,8 @@ def check(images: Tensor, least: int = 1, reader: str = "losslab") -> None:
     if images.numel() == 0:
         raise ValueError(f"{reader} got an empty batch of images, shape {tuple(images.shape)}")
     low, high = images.detach().aminmax()
+    if not (low.isfinite() and high.isfinite()):
+        raise ValueError(f"{reader} got images with NaN or infinite values")
     if low < -SLACK or high > 1 + SLACK:
         raise ValueError(f"{reader} needs images in [0, 1], got values from {low:.3g} to {high:.3g}")
 
@@ -87,10 +90,9 @@ def write(path: Path, image: Bytes) -> None:
     """
     if image.ndim != 3:
         raise ValueError(f"{path.name}: write takes one picture (C, H, W), got shape {tuple(image.shape)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    Picture.fromarray(image.permute(1, 2, 0).squeeze(-1).cpu().numpy()).save(partial, format="PNG")
-    os.replace(partial, path)
+    content = io.BytesIO()
+    Picture.fromarray(image.permute(1, 2, 0).squeeze(-1).cpu().numpy()).save(content, format="PNG")
+    write_bytes(path, content.getvalue())
 
 
 def resize(images: Image, height: int, width: int) -> Float[Tensor, "*#batch channels new_height new_width"]:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -41,8 +40,9 @@ def test_command_leaves_all_it_promises(train: Run, tmp_path: Path, loss: str) -
     views = {f"reconstructions-step{step:06d}" for step in range(1, 5)}
     files = {"config.yaml", "provenance.json", "status.json", "log.txt", "metrics.csv", "checkpoints/last.ckpt"}
     assert found == files | {f"images/{name}.png" for name in pictures | views}
-    assert json.loads((folder / "status.json").read_text()) == {"state": "done"}
-    assert json.loads((folder / "provenance.json").read_text())["libraries"]["torch"]
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+    (attempt,) = json.loads((folder / "provenance.json").read_text())["attempts"]
+    assert attempt["libraries"]["torch"]
     (entry,) = entries(tmp_path / "outputs")
     (row,) = entry["rows"]
     assert entry["axes"]["loss"] == loss
@@ -69,7 +69,7 @@ def test_from_another_folder_and_again(train: Run, tmp_path: Path) -> None:
     before = (only_cell(tmp_path / "outputs") / "metrics.csv").stat().st_mtime_ns
     again = train("loss=l2", *TINY, "logger=tensorboard")
     assert again.returncode == 0
-    assert "done before" in again.stdout
+    assert "done before; force=true" in again.stdout
     assert (only_cell(tmp_path / "outputs") / "metrics.csv").stat().st_mtime_ns == before
     forced = train("loss=l2", *TINY, "logger=csv", "force=true")
     assert forced.returncode == 0
@@ -94,6 +94,12 @@ def test_outputs_default_to_the_checkout(tmp_path: Path) -> None:
         (["los=l2"], "there is no key 'los'; did you mean loss?", 2),
         (["task.code_sise=3"], "there is no key 'task.code_sise'; did you mean task.code_size?", 2),
         (["loss=deep", "layer=relu9_1"], "unknown layer 'relu9_1' of vgg16; did you mean", 2),
+        (["loss=l2", "loss.sigma=3"], "there is no key 'loss.sigma'; the choices are loss._target_", 2),
+        (["loss=laplacian", "loss.level=2"], "there is no key 'loss.level'; did you mean loss.levels?", 2),
+        (["-m", "loss=l2,mmdp"], "there is no loss=mmdp; did you mean mmdpp?", 2),
+        (["+loss.foo=1"], "unexpected keyword argument 'foo'", 1),
+        (["data.size=100"], "not of 100", 1),
+        (["loss=l2", "trainer.accelerator=abacus"], "abacus", 1),
         (["data=folder"], "data.root", 2),
         (["data=folder", "data.root=EMPTY"], "holds no picture", 1),
         (["loss=l1", "data.batch_size=999"], "256 training images are fewer than data.batch_size=999", 1),
@@ -124,8 +130,8 @@ def test_failure_is_recorded(train: Run, tmp_path: Path) -> None:
     assert "Traceback" in (folder / "log.txt").read_text()
 
 
-LONG = ["loss=l2", *TINY, "logger=csv", "trainer.max_epochs=40", "trainer.limit_train_batches=1.0",
-        "checkpoint_seconds=0"]  # fmt: skip
+LONG = ["loss=mmdpp", "loss.features=4", "loss.redraw_every=7", *TINY, "logger=csv", "checkpoint_seconds=0",
+        "trainer.max_epochs=40", "trainer.limit_train_batches=1.0"]  # fmt: skip
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -135,11 +141,11 @@ def test_killed_training_goes_on(train: Run, tmp_path: Path, how: signal.Signals
     process = subprocess.Popen(command(outputs, *LONG), env=quiet(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
                                stdin=subprocess.DEVNULL)  # fmt: skip
     deadline = time.monotonic() + 120
-    while not list(outputs.glob("glo/*/checkpoints/last.ckpt")):
+    # Kill it after the warm-up's end (step 64 of 160) and before its own: many checkpoints on both sides.
+    while not list(outputs.glob("glo/*/images/reconstructions-step000096.png")):
         assert time.monotonic() < deadline
         assert process.poll() is None
-        time.sleep(0.02)
-    time.sleep(0.5)
+        time.sleep(0.01)
     process.send_signal(how)
     process.communicate(timeout=60)
     assert not (outputs / "journal.jsonl").exists(), "it was done before the kill came: make it longer"
@@ -154,10 +160,30 @@ def test_killed_training_goes_on(train: Run, tmp_path: Path, how: signal.Signals
     assert straight.returncode == 0
     (one,), (two,) = entries(outputs), entries(tmp_path / "straight")
     assert one["rows"] == two["rows"]
+    assert len(json.loads((only_cell(outputs) / "provenance.json").read_text())["attempts"]) == 2
     assert (only_cell(outputs) / "metrics.csv").read_text() == (
         only_cell(tmp_path / "straight") / "metrics.csv"
     ).read_text()
     assert not list(outputs.rglob("*.part"))
+
+
+def test_other_code_is_told(train: Run, tmp_path: Path) -> None:
+    """A done cell of other code is shown and marked; an interrupted one is gone on from only if nothing changed."""
+    outputs = tmp_path / "outputs"
+    assert train("loss=l2", *TINY, "logger=csv").returncode == 0
+    journal, status = outputs / "journal.jsonl", only_cell(outputs) / "status.json"
+    entry = json.loads(journal.read_text())
+    journal.write_text(json.dumps({**entry, "code": "other"}) + "\n")
+    shown = train("loss=l2", *TINY, "logger=csv")
+    assert "done before, by other code" in shown.stdout
+    journal.unlink()
+    status.write_text(json.dumps({"state": "interrupted", "code": "other"}))
+    refused = train("loss=l2", *TINY, "logger=csv")
+    assert refused.returncode == 1
+    assert "was interrupted under other code; force=true begins it anew" in refused.stderr
+    anew = train("loss=l2", *TINY, "logger=csv", "force=true")
+    assert anew.returncode == 0
+    assert "starts:" in anew.stdout
 
 
 def test_two_processes_train_as_one(train: Run, tmp_path: Path) -> None:
@@ -175,15 +201,11 @@ def test_two_processes_train_as_one(train: Run, tmp_path: Path) -> None:
     assert one.stdout.count("starts:") == two.stdout.count("starts:") == 1
 
 
-def test_wandb_offline_by_default(train: Run, tmp_path: Path) -> None:
-    """A run with pictures in it, without an account, and the environment's key changes nothing."""
-    import wandb  # noqa: F401 - the default logger is installed
-
-    os.environ["WANDB_API_KEY"] = "0" * 40
-    try:
-        done = train("loss=l2", *TINY)
-    finally:
-        del os.environ["WANDB_API_KEY"]
+def test_wandb_offline_by_default(tmp_path: Path) -> None:
+    """A run with pictures in it, without an account, and a stored key changes nothing."""
+    outputs = tmp_path / "outputs"
+    done = subprocess.run(command(outputs, "loss=l2", *TINY), env={**quiet(), "WANDB_API_KEY": "0" * 40}, check=False,
+                          capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)  # fmt: skip
     assert done.returncode == 0, done.stderr
     (run,) = (only_cell(tmp_path / "outputs") / "wandb").glob("offline-run-*")
     pictures = list(run.glob("files/media/images/reconstructions*.png"))

@@ -74,16 +74,18 @@ def imports(path: Path) -> set[str]:
 # What each part may import; config holds names and builds, and runs and science meet nowhere else.
 MAY_IMPORT = {
     "types": set(),
-    "images": {"types"},
+    "seeds": set(),
+    "files": set(),
+    "images": {"types", "files"},
     "optimizers": set(),
-    "networks": {"types", "images", "networks"},
+    "networks": {"types", "images", "seeds", "networks"},
     "comparisons": {"types", "images", "comparisons"},
-    "losses": {"types", "images", "networks", "comparisons", "losses"},
-    "models": {"types", "images", "models"},
-    "data": {"types", "images", "data"},
+    "losses": {"types", "images", "seeds", "networks", "comparisons", "losses"},
+    "models": {"types", "images", "seeds", "models"},
+    "data": {"types", "images", "seeds", "data"},
     "tasks": {"types", "images", "losses", "models", "data", "optimizers", "tasks"},
     "config": {"networks"},
-    "runs": {"types", "images", "config", "runs"},
+    "runs": {"types", "images", "files", "config", "runs"},
 }
 
 

@@ -175,10 +175,11 @@ def test_too_small_is_refused(case: tuple[Loss[Any], dict[str, Any]]) -> None:
         (torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), "uint8"),
         (torch.rand(1, 3, SIDE, SIDE) * 255, r"in \[0, 1\], got values"),
         (torch.rand(1, 3, SIDE, SIDE) * 2 - 1, r"in \[0, 1\], got values"),
+        (torch.full((1, 3, SIDE, SIDE), torch.nan), "NaN or infinite"),
         (torch.rand(0, 3, SIDE, SIDE), "empty batch"),
         (torch.rand(SIDE, SIDE), r"shape \(\*, C, H, W\)"),
     ],
-    ids=["bytes", "0..255", "-1..1", "empty", "flat"],
+    ids=["bytes", "0..255", "-1..1", "nan", "empty", "flat"],
 )
 def test_range_contract(case: tuple[Loss[Any], dict[str, Any]], bad: Tensor, message: str) -> None:
     """An image in another range would give plausible and wrong numbers."""
@@ -224,3 +225,27 @@ def test_drawn_encodings_keep_their_draw() -> None:
     """Indexing an encoding must not lose which draw it belongs to."""
     drawn = Drawn({"a": torch.arange(3)}, "seed 0, 1")
     assert map_encoding(lambda tensor: tensor[:1], drawn) == Drawn({"a": torch.tensor([0])}, "seed 0, 1")
+
+
+def test_what_moves_to_a_device_is_registered(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """Tensors are buffers or parameters, not attributes, which .to() would leave behind."""
+    loss, _ = case
+    held = {id(tensor) for tensor in [*loss.buffers(), *loss.parameters()]}
+
+    def loose(value: Any) -> bool:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
+        return (isinstance(value, Tensor) and id(value) not in held) or any(loose(one) for one in inner)
+
+    for module in loss.modules():
+        own = {
+            name: value for name, value in vars(module).items() if name not in ("_parameters", "_buffers", "_modules")
+        }
+        assert not [name for name, value in own.items() if loose(value)], type(module).__name__
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_agrees(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    loss, _ = case
+    x, y = pair()
+    there = copy.deepcopy(loss).cuda()
+    torch.testing.assert_close(there(x.cuda(), y.cuda()).cpu(), loss(x, y), rtol=1e-3, atol=1e-5)

@@ -11,6 +11,8 @@ from losslab.config import build, load, plain
 from losslab.losses.deep import Deep
 from losslab.losses.weighted_sum import WeightedSum
 from losslab.networks.layers import canonical_layers
+from losslab.networks.torchvision import TorchvisionNetwork
+from losslab.networks.weights import RandomWeights
 
 
 def deep(*overrides: str) -> Deep:
@@ -133,6 +135,21 @@ def test_smallest_side_follows_the_layers() -> None:
         loss = deep(f"layer={layer}")
         assert loss.min_side == side
         assert loss(torch.rand(1, 3, side, side), torch.rand(1, 3, side, side)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "densenet121"])
+def test_other_architectures_get_all_their_weights(name: str) -> None:
+    """Nothing of a network stays as memory happened to be, batch norm included."""
+    node = {"resnet18": "layer2", "efficientnet_b0": "features.4", "densenet121": "features.denseblock2"}[name]
+
+    def network() -> TorchvisionNetwork:
+        return TorchvisionNetwork(name, {"deep": node}, {}, ["deep"], RandomWeights(), "deep")
+
+    x = torch.rand(2, 3, 64, 64)
+    found = network().read(x)["deep"]
+    assert found.isfinite().all()
+    assert found.std() > 1e-6
+    assert torch.equal(found, network().read(x)["deep"])
 
 
 def test_sum_needs_a_weight_for_each_term() -> None:

@@ -11,7 +11,7 @@ def test_a_shift_of_brightness_lives_in_the_rest() -> None:
     """A constant difference c is invisible to every band, so Lap1 is |c|, and 4³|c| with the over-weighted levels."""
     x = torch.rand(2, 3, 32, 32) * 0.5
     torch.testing.assert_close(Laplacian()(x, x + 0.25), torch.full((2,), 0.25))
-    torch.testing.assert_close(Laplacian(impl="ariel")(x, x + 0.25), torch.full((2,), 16.0))
+    torch.testing.assert_close(Laplacian(level_weights="ariel")(x, x + 0.25), torch.full((2,), 16.0))
 
 
 def test_levels_add_up_to_the_image() -> None:
@@ -40,6 +40,6 @@ def test_blur_is_binomial() -> None:
 
 def test_options_are_checked() -> None:
     with pytest.raises(ValueError, match="'paper' or 'ariel'"):
-        Laplacian(impl="seed")
+        Laplacian(level_weights="seed")
     with pytest.raises(ValueError, match="levels"):
         Laplacian(levels=0)

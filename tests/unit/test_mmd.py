@@ -112,6 +112,16 @@ def test_seed_decides() -> None:
 def test_bad_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="multiple of stride"):
         RandomFeatureMMD(window=32, stride=12)
+    with pytest.raises(ValueError, match="multiple of stride"):
+        RandomFeatureMMD(stride=0)
+    with pytest.raises(ValueError, match="more than 0, got 512 and 0"):
+        RandomFeatureMMD(sigma=0)
+    with pytest.raises(ValueError, match="more than 0, got 0 and"):
+        RandomFeatureMMD(features=0)
+    with pytest.raises(ValueError, match="two draws"):
+        RandomFeatureMMD(4).compare(
+            *(RandomFeatureMMD(4, sigma=sigma).encode(torch.rand(1, 3, 32, 32)) for sigma in (0.06, 0.01))
+        )
     with pytest.raises(ValueError, match="odd"):
         RandomFeatureMMD(patch_size=4)
     with pytest.raises(ValueError, match="3 channels, got 1"):

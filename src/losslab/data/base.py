@@ -50,7 +50,7 @@ class IndexedImages(Dataset[Batch]):
 class ImageData(pl.LightningDataModule, ABC):
     """A data set of images of one size, split into train and val.
 
-    `batch_size` is the number of images a step over all devices together, so that more devices change no result.
+    `batch_size` is the number of images a step over all devices together, so that more devices make no other batches.
 
     Args:
         batch_size: images a training step, over all devices.
@@ -60,6 +60,8 @@ class ImageData(pl.LightningDataModule, ABC):
     def __init__(self, batch_size: int, seed: int) -> None:
         """Keep the sizes; `setup` reads the images."""
         super().__init__()
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"data.batch_size is a number of images, got {batch_size!r}")
         self.batch_size, self.seed = batch_size, seed
         self.train: IndexedImages | None = None
         self.val: IndexedImages | None = None

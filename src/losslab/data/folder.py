@@ -7,6 +7,7 @@ import torch
 
 from losslab import images
 from losslab.data.base import ImageData
+from losslab.seeds import generator
 from losslab.types import Bytes
 
 
@@ -14,7 +15,7 @@ class Folder(ImageData):
     """All pictures below a folder, brought to one size and held in memory as bytes.
 
     Args:
-        root: the folder; its subfolders count, hidden files don't.
+        root: the folder; its subfolders count, what is hidden does not.
         size: side of the images in pixels.
         fit: how a picture gets there: "center" scales its shorter side to `size` and keeps the middle, "random" keeps a
             place drawn by `crop_seed`, the same one in every epoch; "stretch" scales both sides; "crop" and
@@ -49,7 +50,9 @@ class Folder(ImageData):
             raise ValueError(f"data.fit is one of {', '.join(self.FITS)}, got {fit!r}")
         if on_bad not in ("error", "skip"):
             raise ValueError(f"data.on_bad is 'error' or 'skip', got {on_bad!r}")
-        self.root, self.size, self.fit, self.on_bad = Path(root), size, fit, on_bad
+        if not 0 <= val_share < 1:
+            raise ValueError(f"data.val_share is at least 0 and less than 1, got {val_share}")
+        self.root, self.size, self.fit, self.on_bad = Path(str(root)).expanduser(), size, fit, on_bad
         self.val_share, self.crop_seed = val_share, crop_seed
         self.skipped: list[str] = []
 
@@ -62,7 +65,7 @@ class Folder(ImageData):
         self.skipped = [str(error) for error in found if isinstance(error, images.UnreadableImageError)]
         if not good:
             raise ValueError(f"none of the {len(paths)} pictures in {self.root} can be read; first: {self.skipped[0]}")
-        order = torch.randperm(len(good), generator=torch.Generator().manual_seed(self.crop_seed))
+        order = torch.randperm(len(good), generator=generator(self.crop_seed))
         stored = torch.stack(good)
         border = len(good) - int(len(good) * self.val_share)
         return stored[order[:border].sort().values], stored[order[border:].sort().values]
@@ -74,8 +77,10 @@ class Folder(ImageData):
     def _paths(self) -> list[Path]:
         if not self.root.is_dir():
             raise ValueError(f"data.root={self.root} is no folder")
-        inside = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in images.SUFFIXES)
-        paths = [path for path in inside if not path.name.startswith(".")]
+        inside = sorted(path.relative_to(self.root) for path in self.root.rglob("*"))
+        seen = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
+        paths = [self.root / path for path in seen if path.suffix.lower() in images.SUFFIXES]
+        paths = [path for path in paths if path.is_file()]
         if not paths:
             raise ValueError(f"data.root={self.root} holds no picture ({' '.join(images.SUFFIXES)})")
         return paths
@@ -103,6 +108,6 @@ class Folder(ImageData):
             raise ValueError(f"{path} has {height}×{width} pixels, too small for a crop of {self.size}: see data.fit")
         place = torch.tensor([0.5, 0.5])
         if self.fit.startswith("random"):
-            place = torch.rand(2, generator=torch.Generator().manual_seed(self.crop_seed * 1_000_003 + number))
+            place = torch.rand(2, generator=generator(self.crop_seed, number))
         top, left = (place * torch.tensor([height - self.size, width - self.size])).round().int().tolist()
         return picture[:, top : top + self.size, left : left + self.size]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from losslab import images
 from losslab.data.base import ImageData
+from losslab.seeds import generator
 from losslab.types import Bytes
 
 PHOTOGRAPHS = (
@@ -75,23 +76,23 @@ class Photos(ImageData):
         return self._crops(photographs, "train"), self._crops(photographs, "val")
 
     def _crops(self, photographs: list[Tensor], split: str) -> Bytes:
-        generator = torch.Generator().manual_seed(self.crop_seed)
+        random = generator(self.crop_seed)
         regions = [region(photograph, split) for photograph in photographs]
         crops = [
-            self._crop(regions[number % len(regions)], number // len(regions), generator)
+            self._crop(regions[number % len(regions)], number // len(regions), random)
             for number in range(self.counts[split])
         ]
         return torch.stack(crops) if crops else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
 
-    def _crop(self, source: Tensor, turn: int, generator: torch.Generator) -> Bytes:
+    def _crop(self, source: Tensor, turn: int, random: torch.Generator) -> Bytes:
         height, width = source.shape[-2:]
         fitting = [scale for scale in self.scales if scale <= min(height, width)]
         if not fitting:
             raise ValueError(f"no scale of {self.scales} fits a region of {height}×{width} pixels: add a smaller one")
         side = fitting[turn % len(fitting)]
         for _ in range(PATIENCE):
-            top = int(torch.randint(height - side + 1, (), generator=generator))
-            left = int(torch.randint(width - side + 1, (), generator=generator))
+            top = int(torch.randint(height - side + 1, (), generator=random))
+            left = int(torch.randint(width - side + 1, (), generator=random))
             crop = images.to_float(source[:, top : top + side, left : left + side])
             if crop.std() > FLAT:
                 break

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from losslab import images as contract
@@ -62,6 +63,11 @@ class Loss(nn.Module, ABC, Generic[Kept]):
     def forward(self, x: Tensor, y: Tensor) -> Distance:
         """Give the distance of each pair of images, (*,)."""
         return self.compare(self.encode(x), self.encode(y))
+
+
+def total(parts: dict[str, Distance]) -> Distance:
+    """Add up the terms of a loss, (*,)."""
+    return torch.stack(list(parts.values())).sum(0)
 
 
 def same_draw(a: Drawn[Value], b: Drawn[Value]) -> tuple[Value, Value]:

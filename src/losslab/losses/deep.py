@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from losslab.comparisons.base import Comparison
-from losslab.losses.base import Loss, same_draw
+from losslab.losses.base import Loss, same_draw, total
 from losslab.networks.base import LossNetwork
 from losslab.types import Distance, Drawn, Image
 
@@ -43,7 +41,7 @@ class Deep(Loss[Drawn[dict[str, Any]]]):
 
     def compare(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> Distance:
         """Give the mean over layers of each pair, (*,)."""
-        return torch.stack(list(self.parts(a, b).values())).sum(0)
+        return total(self.parts(a, b))
 
     def parts(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> dict[str, Distance]:
         """Give each layer's share of the mean, by the layer's name."""

@@ -5,7 +5,7 @@ from kornia.filters import filter2d
 from torch import Tensor
 from torch.nn import functional
 
-from losslab.losses.base import Loss
+from losslab.losses.base import Loss, total
 from losslab.types import Distance, Features, Image
 
 # Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", IEEE Trans. Comm. 31 (1983): w with a = 3/8
@@ -19,13 +19,13 @@ class Laplacian(Loss[tuple[Tensor, ...]]):
     1/2^j of the resolution and the last level is the low-pass rest.
 
     GLO writes Lap1 = Σ_j 2^{2j} |L^j(x) - L^j(y)|_1 with *sums* over pixels. Level j has 1/4^j of the pixels, so in
-    *means* every level weighs the same, and that is `impl="paper"`, the default. `impl="ariel"` puts 4^j before the
-    means, as the experiments of ariel415el/PerceptualLossExperiments do (weight mode 0 of their LaplacyanLoss): it
-    counts the pixels twice and weighs the low-pass rest of three levels 64-fold.
+    *means* every level weighs the same, and that is `level_weights="paper"`, the default. `level_weights="ariel"` puts
+    4^j before the means, as weight mode 0 of LaplacyanLoss in ariel415el/PerceptualLossExperiments does: it counts the
+    pixels twice. (That code also blurs by another kernel, stops after two levels, and its LapLoss adds L2.)
 
     Args:
         levels: band-pass levels above the low-pass rest; the paper leaves the number open, 3 is minimal_glo's.
-        impl: "paper" or "ariel", the level weights.
+        level_weights: "paper" or "ariel".
 
     Source: Bojanowski et al., "Optimizing the Latent Space of Generative Networks", ICML 2018, section 3.2;
         the blur is Burt and Adelson's, where minimal_glo and ariel use a near-flat 5×5 kernel that is no Gaussian.
@@ -38,16 +38,16 @@ class Laplacian(Loss[tuple[Tensor, ...]]):
 
     kernel: Tensor
 
-    def __init__(self, levels: int = 3, impl: str = "paper") -> None:
+    def __init__(self, levels: int = 3, level_weights: str = "paper") -> None:
         """Build the blur and the level weights."""
         super().__init__()
-        if impl not in ("paper", "ariel"):
-            raise ValueError(f"impl is 'paper' or 'ariel', got {impl!r}")
+        if level_weights not in ("paper", "ariel"):
+            raise ValueError(f"level_weights is 'paper' or 'ariel', got {level_weights!r}")
         if levels < 1:
             raise ValueError(f"levels is 1 or more, got {levels}")
         self.min_side = 2 ** max(levels, 2)  # the rest keeps a pixel, and the first blur has its 2 pixels of border
         self.levels = levels
-        self.weights = [4.0**j if impl == "ariel" else 1.0 for j in range(levels + 1)]
+        self.weights = [4.0**j if level_weights == "ariel" else 1.0 for j in range(levels + 1)]
         taps = torch.tensor(BINOMIAL)
         self.register_buffer("kernel", torch.outer(taps, taps)[None], persistent=False)
 
@@ -61,7 +61,7 @@ class Laplacian(Loss[tuple[Tensor, ...]]):
 
     def compare(self, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Distance:
         """Give the weighted sum over levels of the mean absolute difference of each pair, (*,)."""
-        return torch.stack(list(self.parts(a, b).values())).sum(0)
+        return total(self.parts(a, b))
 
     def parts(self, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> dict[str, Distance]:
         """Give each level's weighted term: `band0`, `band1`, ..., `rest`."""

@@ -9,11 +9,13 @@ from torch.utils.checkpoint import checkpoint
 
 from losslab.losses.base import Loss, same_draw
 from losslab.losses.patch import SIGNED
+from losslab.seeds import draws_before, generator
 from losslab.types import Distance, Drawn, Features, Image
 
 # Measured on 32×3×64×64 with 512 features, forward and backward: chunks that fit the cache take 0.35 of the time of one
 # map of all features, and autograd keeps one chunk's map at a time.
-IMAGES_A_CHUNK = 4
+# Other devices have no such cache, and are kept busy by larger chunks.
+IMAGES_A_CHUNK = {True: 4, False: 64}
 FEATURES_A_CHUNK = 64
 
 
@@ -64,7 +66,9 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         super().__init__()
         if patch_size % 2 == 0:
             raise ValueError(f"patch_size is an odd number of pixels, got {patch_size}")
-        if window % stride:
+        if features < 1 or sigma <= 0:
+            raise ValueError(f"features and sigma are more than 0, got {features} and {sigma}")
+        if stride < 1 or window < 1 or window % stride:
             raise ValueError(f"window is a multiple of stride, got window {window} and stride {stride}")
         self.patch_size, self.bandwidth = patch_size, sigma * patch_size**2
         self.window, self.stride, self.min_side = window, stride, window
@@ -76,12 +80,12 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
 
     def draw(self, step: int) -> None:
         """Draw the filters of `step`, where `redraw_every` says that new ones are due."""
-        index = step // self.redraw_every if self.redraw_every else 0
+        index = draws_before(step, self.redraw_every)
         if index == self._draw_index:
             return
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-        filters = torch.randn(self.filters.shape, generator=generator) / self.bandwidth
-        phases = torch.rand(self.phases.shape, generator=generator) * (2 * math.pi)
+        random = generator(self.seed, index)
+        filters = torch.randn(self.filters.shape, generator=random) / self.bandwidth
+        phases = torch.rand(self.phases.shape, generator=random) * (2 * math.pi)
         if self.remove_mean:
             filters -= filters.mean(dim=(-2, -1), keepdim=True)
         # Images are in [0, 1]: w · (2p - 1) + b = 2w · p + (b - Σw), so the change of range costs nothing.
@@ -95,10 +99,12 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         batch = images.reshape(-1, *images.shape[-3:])
         border = self.patch_size // 2
         padded = functional.pad(batch, (border,) * 4, mode="reflect")
-        blocks = torch.cat([self._blocks(chunk) for chunk in padded.split(IMAGES_A_CHUNK)])
+        blocks = torch.cat([self._blocks(chunk) for chunk in padded.split(IMAGES_A_CHUNK[images.device.type == "cpu"])])
         # The mean over a window is the mean of the blocks in it, which overlapping windows share.
         windows = functional.avg_pool2d(blocks, self.window // self.stride, stride=1)
-        return Drawn(windows.reshape(*images.shape[:-3], *windows.shape[1:]), f"seed {self.seed}, {self._draw_index}")
+        kind = f"{self.filters.shape[0]} features, bandwidth {self.bandwidth:g}, mean removed: {self.remove_mean}"
+        draw = f"{kind}, seed {self.seed}, draw {self._draw_index}"
+        return Drawn(windows.reshape(*images.shape[:-3], *windows.shape[1:]), draw)
 
     def _blocks(self, padded: Image) -> Features:
         """Give the mean features of each stride×stride block of a few images, feature chunk by feature chunk."""

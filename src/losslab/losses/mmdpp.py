@@ -57,7 +57,7 @@ class MMDpp(Loss[dict[str, Any]]):
         self.min_side = self.terms.min_side
 
     def _encode(self, images: Image) -> dict[str, Any]:
-        return self.terms.encode(images)
+        return self.terms._encode(images)  # noqa: SLF001 - a loss inside this one, which has checked
 
     def compare(self, a: dict[str, Any], b: dict[str, Any]) -> Distance:
         """Give MMD++ of each pair, (*,)."""

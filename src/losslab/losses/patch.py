@@ -15,7 +15,7 @@ class PatchRBF(Loss[Tensor]):
 
     Formula: mean_i [1 - exp(-D_i / (2 s²))], s = sigma · patch_size², where D_i is the sum of (x - y)² over the
     channels and the patch around pixel i, with zeros beyond the border and images taken in [-1, 1].
-    It is 2(1 - k)/2, half the maximum mean discrepancy of two single patches: the *aligned* term of MMD++.
+    It is (2 - 2k)/2, half the squared maximum mean discrepancy of two single patches: the *aligned* term of MMD++.
 
     Args:
         patch_size: side of a patch in pixels, odd.

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
-from losslab.losses.base import Loss
+from losslab.losses.base import Loss, total
 from losslab.types import Distance, Image
 
 
@@ -38,11 +37,11 @@ class WeightedSum(Loss[dict[str, Any]]):
         self.min_side = max(loss.min_side for loss in losses.values())
 
     def _encode(self, images: Image) -> dict[str, Any]:
-        return {name: self._term(name).encode(images) for name in self.weights}
+        return {name: self._term(name)._encode(images) for name in self.weights}  # noqa: SLF001 - the sum has checked
 
     def compare(self, a: dict[str, Any], b: dict[str, Any]) -> Distance:
         """Give the weighted sum of the terms of each pair, (*,)."""
-        return torch.stack(list(self.parts(a, b).values())).sum(0)
+        return total(self.parts(a, b))
 
     def parts(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Distance]:
         """Give each weighted term by name."""

@@ -7,8 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from losslab.images import to_float
+from losslab.seeds import generator
+
 Codes: TypeAlias = Float[Tensor, "codes size"]
 """One code a row."""
+
+
+MOST_EXACT = 4096
+"""Images of which principal components are computed exactly; of more, by torch's randomised method."""
 
 
 def start_codes(start: str, images: Tensor, size: int, seed: int) -> Codes:
@@ -18,7 +25,7 @@ def start_codes(start: str, images: Tensor, size: int, seed: int) -> Codes:
         start: "normal" is N(0, 0.01²) (ariel415el/PerceptualLossExperiments), "unit_gaussian" is N(0, 1) (GLO), "pca"
             the scores of the images on their principal components, all divided by the largest norm, so that the codes
             keep the images' geometry and fit into the unit ball (GLO; minimal_glo found it decisive).
-        images: (N, C, H, W), of which "pca" takes the components.
+        images: (N, C, H, W) bytes, of which "pca" takes the components.
         size: numbers in a code.
         seed: of the random starts.
 
@@ -26,8 +33,8 @@ def start_codes(start: str, images: Tensor, size: int, seed: int) -> Codes:
         ValueError: unknown start.
     """
     if start == "pca":
-        return _principal_scores(images.flatten(1), size)
-    normal = torch.randn(len(images), size, generator=torch.Generator().manual_seed(seed))
+        return _principal_scores(to_float(images).flatten(1), size, seed)
+    normal = torch.randn(len(images), size, generator=generator(seed))
     if start == "unit_gaussian":
         return normal
     if start == "normal":
@@ -35,10 +42,19 @@ def start_codes(start: str, images: Tensor, size: int, seed: int) -> Codes:
     raise ValueError(f"init of codes is 'normal', 'unit_gaussian' or 'pca', got {start!r}")
 
 
-def _principal_scores(points: Tensor, size: int) -> Codes:
+def _principal_scores(points: Tensor, size: int, seed: int) -> Codes:
+    if len(points) > MOST_EXACT:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            left, singular, _ = torch.pca_lowrank(points, min(size, *points.shape))
+        return _scaled(left * singular, size)
     centred = (points - points.mean(0)).double()
     variances, vectors = torch.linalg.eigh(centred @ centred.T)  # the N×N Gram matrix: far smaller than pixels²
     scores = vectors[:, -size:].flip(1) * variances[-size:].flip(0).clamp(min=0).sqrt()
+    return _scaled(scores, size)
+
+
+def _scaled(scores: Tensor, size: int) -> Codes:
     scores = functional.pad(scores, (0, size - scores.shape[1]))  # N images have no components beyond the Nth
     return (scores / scores.norm(dim=1).max().clamp(min=1e-12)).float()
 
@@ -72,5 +88,5 @@ def sample_gaussian(codes: Codes, count: int, seed: int) -> Float[Tensor, "count
     Source: GLO samples from a Gaussian fitted to its codes (Bojanowski et al., ICML 2018, section 4).
     """
     mean = codes.mean(0)
-    noise = torch.randn(count, len(codes), generator=torch.Generator().manual_seed(seed)).to(codes)
+    noise = torch.randn(count, len(codes), generator=generator(seed)).to(codes)
     return mean + noise @ (codes - mean) / max(len(codes) - 1, 1) ** 0.5

@@ -58,7 +58,7 @@ class TorchvisionNetwork(LossNetwork):
     def draw(self, step: int) -> str:
         """Fill in the weights of `step`, where new ones are due, and name the draw."""
         if self.extractor is not None and self.weights.draw_index(step) != self._draw_index:
-            self.draw_name = self.weights.fill(self.extractor, step)
+            self.draw_name = f"{self.name}, {self.weights.fill(self.extractor, step)}"
             self._draw_index = self.weights.draw_index(step)
         return self.draw_name if self.extractor is not None else "fixed"
 

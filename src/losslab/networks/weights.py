@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from losslab.seeds import draws_before, generator
+
 
 class RandomWeights:
     """Kaiming-normal convolutions, zero biases, and first filters whose spatial mean is zero.
@@ -39,20 +41,33 @@ class RandomWeights:
 
     def draw_index(self, step: int) -> int:
         """Count the draws before `step`'s."""
-        return step // self.redraw_every if self.redraw_every else 0
+        return draws_before(step, self.redraw_every)
 
     @torch.no_grad()
     def fill(self, module: nn.Module, step: int) -> str:
-        """Give all layers of `module` the weights of `step`, a function of seed and step alone; name the draw."""
+        """Give all layers of `module` the weights of `step`, a function of seed and step alone; name the draw.
+
+        Normalisation layers start as torch starts them: weight one, bias zero, and statistics of N(0, 1).
+
+        Raises:
+            ValueError: a layer with weights of its own that the recipe does not know.
+        """
         index = self.draw_index(step)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-        convolutions = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
-        for position, layer in enumerate(convolutions):
-            weight = torch.empty(layer.weight.shape)  # drawn on the CPU, so that every device sees the same
-            nn.init.kaiming_normal_(weight, generator=generator)
-            if self.zero_mean == "all" or (self.zero_mean == "first" and position == 0):
-                weight -= weight.mean(dim=(-2, -1), keepdim=True)
-            layer.weight.copy_(weight)
-            if layer.bias is not None:
-                layer.bias.zero_()
-        return f"random seed {self.seed}, {index}"
+        random = generator(self.seed, index)
+        first = True
+        for name, layer in module.named_modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                weight = torch.empty(layer.weight.shape)  # drawn on the CPU, so that every device sees the same
+                nn.init.kaiming_normal_(weight, generator=random)
+                if isinstance(layer, nn.Conv2d):
+                    if self.zero_mean == "all" or (self.zero_mean == "first" and first):
+                        weight -= weight.mean(dim=(-2, -1), keepdim=True)
+                    first = False
+                layer.weight.copy_(weight)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+            elif isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)):
+                layer.reset_parameters()
+            elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
+                raise ValueError(f"no random weights are known for {name}, a {type(layer).__name__}")
+        return f"{self.zero_mean} filters of zero mean, seed {self.seed}, draw {index}"

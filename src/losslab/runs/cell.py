@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from losslab.config import NOT_BUILT
+
 SCHEMA = 1
 """Version of the identity; a change of the rules below makes new ids."""
 
@@ -14,16 +16,17 @@ COUNTED = ("task", "loss", "data", "seed", "trainer")
 """The subtrees that make the identity. What another group says reaches it by interpolation from inside one of these."""
 
 NOT_COUNTED = (
-    "data.root",  # data count by content
+    "data.root",  # data count by content, and so do the files left out of them
+    "data.on_bad",
     "trainer.accelerator",
-    "trainer.devices",  # data.batch_size is the batch over all devices
+    "trainer.devices",  # data.batch_size is the batch over all devices, and batch norm sees it whole on GPUs
     "trainer.strategy",
     "trainer.log_every_n_steps",
 )
 """Keys inside them that change no number."""
 
-NOT_ARGUMENTS = "properties"
-"""Subtrees of this name tell about a loss and change nothing of it."""
+SHARES = ("trainer.limit_train_batches", "trainer.limit_test_batches")
+"""Keys for which 1.0, a share, is another value than 1, a number of batches; elsewhere the two are one."""
 
 ID_LENGTH = 10
 """Hex digits of an id: 2^40 ids, so that 10,000 cells collide with a chance of 1 in 20,000."""
@@ -84,12 +87,12 @@ def identify(settings: dict[str, Any], content: str) -> Cell:
 
 def _counted(node: Any, path: str) -> Any:  # noqa: ANN401
     if isinstance(node, dict):
-        kept = {
-            key: inner for key, inner in node.items() if f"{path}.{key}" not in NOT_COUNTED and key != NOT_ARGUMENTS
-        }
+        kept = {key: inner for key, inner in node.items() if f"{path}.{key}" not in NOT_COUNTED and key != NOT_BUILT}
         return {key: _counted(inner, f"{path}.{key}") for key, inner in kept.items()}
     if isinstance(node, list):
         return [_counted(inner, path) for inner in node]
+    if isinstance(node, float) and node.is_integer() and path not in SHARES:
+        return int(node)
     return node
 
 

@@ -1,13 +1,13 @@
 """Checkpoints at the ends of epochs, where a resume is exact: the order of images is a function of seed and epoch."""
 
-import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from losslab.runs.files import replace
+from losslab.files import part_of, replace
 
 
 class EpochCheckpoint(Checkpoint):
@@ -19,14 +19,28 @@ class EpochCheckpoint(Checkpoint):
     """
 
     def __init__(self, path: Path, seconds: float) -> None:
-        """Start the clock."""
+        """Start the clocks."""
         super().__init__()
         self.path, self.seconds = path, seconds
-        self._last = time.monotonic()
+        self._started = self._written = time.monotonic()
+        self._before = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Count the seconds of this attempt and of those before, up to the checkpoint that it went on from."""
+        return self._before + time.monotonic() - self._started
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the time in the checkpoint."""
+        return {"elapsed": self.elapsed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._before = float(state_dict["elapsed"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Write, where the time has come."""
-        due = time.monotonic() - self._last >= self.seconds
+        due = time.monotonic() - self._written >= self.seconds
         if trainer.strategy.broadcast(due):  # the first process's clock decides, since all of them take part
             self._write(trainer)
 
@@ -35,10 +49,7 @@ class EpochCheckpoint(Checkpoint):
         self._write(trainer)
 
     def _write(self, trainer: pl.Trainer) -> None:
-        partial = self.path.with_name(f".{self.path.name}.part")
-        trainer.save_checkpoint(partial)
+        trainer.save_checkpoint(part_of(self.path))
         if trainer.is_global_zero:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            replace(partial, self.path)
-        self._last = time.monotonic()
+            replace(part_of(self.path), self.path)
+        self._written = time.monotonic()

@@ -13,7 +13,7 @@ from hydra.errors import ConfigCompositionException, HydraException, Instantiati
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from losslab.config import load, plain
+from losslab.config import CONF, load, plain
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Hydra's variable for tracebacks; whoever sets it wants them of us too."""
@@ -60,7 +60,8 @@ def guarded(main: Callable[[], Any]) -> int:
 
 def _report(error: Exception) -> None:
     if _is_users(error) and not TRACEBACKS:
-        print(f"error: {sentence(error)}", file=sys.stderr)
+        notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", []))
+        print(f"error: {sentence(error)}{notes}", file=sys.stderr)
     else:
         traceback.print_exception(error)
 
@@ -86,9 +87,8 @@ def sentence(error: BaseException) -> str:
 
 def _is_users(error: BaseException) -> bool:
     """Tell a mistake in the command or the data from a mistake in the code, which deserves its traceback."""
-    if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        return _is_users(error.__cause__)
-    return isinstance(error, (HydraException, OmegaConfBaseException, ValueError, KeyError, OSError))
+    lightnings = type(error).__name__ == "MisconfigurationException"  # not imported: a typo must not wait for Lightning
+    return lightnings or isinstance(error, (HydraException, OmegaConfBaseException, ValueError, KeyError, OSError))
 
 
 def _composition_sentence(error: ConfigCompositionException) -> str:
@@ -96,8 +96,17 @@ def _composition_sentence(error: ConfigCompositionException) -> str:
     if unknown is None:
         return " ".join(str(error).split())
     key = unknown.group(1)
-    config = OmegaConf.to_container(load(), resolve=False)
-    return f"there is no key {key!r}; {_nearest(key, list(_keys(config)), list(config))}"  # type: ignore[arg-type]
+    config = OmegaConf.to_container(load(*_choices(sys.argv[1:])), resolve=False)
+    known = [other for other in _keys(config) if other != key]
+    parent = key.rpartition(".")[0]
+    beside = [other for other in known if other.rpartition(".")[0] == parent]
+    return f"there is no key {key!r}; {_nearest(key, beside or known, beside or list(config))}"  # type: ignore[arg-type]
+
+
+def _choices(arguments: list[str]) -> list[str]:
+    """Give those arguments that choose one existing option of a group."""
+    words = [word for word in arguments if (CONF / f"{word.replace('=', '/', 1)}.yaml").is_file()]
+    return [word for word in words if not word.startswith(("-", "+", "~"))]
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:  # noqa: ANN401

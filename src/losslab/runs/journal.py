@@ -23,9 +23,12 @@ class Journal:
         """Add one line under a lock and wait until it is on the disk.
 
         A line that a crash has torn is closed first, so that it stays the only one that is lost.
+
+        Raises:
+            ValueError: the entry holds a NaN or an infinite number, which JSON has no word for.
         """
+        line = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(entry, ensure_ascii=False, allow_nan=True).encode() + b"\n"
         with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             end = file.seek(0, os.SEEK_END)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ from matplotlib.figure import Figure
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from losslab.runs.files import write_text
+from losslab.files import write_bytes, write_text
 
-FLUSH_EVERY = 50
-"""Rows that may wait in memory for the file to be written again."""
+SAVE_SECONDS = 5.0
+"""How long numbers may wait in memory; a file that takes long to write is written less often."""
 
 
 class MetricsFile(Logger):
@@ -27,7 +28,7 @@ class MetricsFile(Logger):
         super().__init__()
         self.path = path
         self.rows: dict[int, dict[str, float]] = {}
-        self._unsaved = 0
+        self._due = time.monotonic() + SAVE_SECONDS
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
@@ -52,8 +53,7 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add numbers to the row of a step."""
         self.rows.setdefault(step or 0, {}).update({name: float(value) for name, value in metrics.items()})
-        self._unsaved += 1
-        if self._unsaved >= FLUSH_EVERY:
+        if time.monotonic() >= self._due:
             self.save()
 
     @rank_zero_only
@@ -63,13 +63,15 @@ class MetricsFile(Logger):
     @rank_zero_only
     def save(self) -> None:
         """Write the file."""
+        started = time.monotonic()
         names = sorted({name for row in self.rows.values() for name in row} - {"epoch"})
         text = io.StringIO()
         writer = csv.DictWriter(text, ["step", "epoch", *names], lineterminator="\n")
         writer.writeheader()
         writer.writerows({"step": step, **row} for step, row in sorted(self.rows.items()))
         write_text(self.path, text.getvalue())
-        self._unsaved = 0
+        now = time.monotonic()
+        self._due = now + max(SAVE_SECONDS, 20 * (now - started))
 
     @rank_zero_only
     def finalize(self, status: str) -> None:  # noqa: ARG002 - Lightning's signature
@@ -91,5 +93,6 @@ class MetricsFile(Logger):
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
+        content = io.BytesIO()
+        figure.savefig(content, dpi=110, format="png")
+        write_bytes(path, content.getvalue())

@@ -1,8 +1,8 @@
-"""One process writes; those that Lightning starts for further devices compute."""
+"""One process writes; those that Lightning, Slurm or torchrun start for further devices compute."""
 
-import os
+from pytorch_lightning.utilities import rank_zero_only
 
 
 def is_first_process() -> bool:
     """Tell the process that writes files from the others."""
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
+    return int(getattr(rank_zero_only, "rank", 0)) == 0

@@ -16,7 +16,7 @@ def announce(cell: Cell, facts: dict[str, int], resume: Path | None) -> None:
     Console(soft_wrap=True).print(f"{cell.task}/{cell.label} {how}: {counts}\n  {cell.folder}", highlight=False)
 
 
-def show(cell: Cell, entry: dict[str, Any], *, again: bool) -> None:
+def show(cell: Cell, entry: dict[str, Any], *, again: bool, other_code: bool) -> None:
     """Print a done cell's scores and where its pictures are."""
     console = Console(soft_wrap=True)
     table = Table(title=f"{cell.task}/{cell.label}  {cell.id}", title_justify="left")
@@ -28,7 +28,8 @@ def show(cell: Cell, entry: dict[str, Any], *, again: bool) -> None:
     table.add_row("seconds", str(entry["seconds"]))
     console.print(table)
     if again:
-        console.print("done before; force=true computes it again", highlight=False)
+        how = "done before, by other code" if other_code else "done before"
+        console.print(f"{how}; force=true computes it again", highlight=False)
     for path in sorted((cell.outputs / entry["folder"] / "images").glob("*.png")):
         if "-step" not in path.name:
             console.print(f"  {path}", highlight=False)

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
 
 from losslab import images
 from losslab.runs.metrics import MetricsFile
@@ -46,7 +47,8 @@ class Watching(Callback):
             )
             self.progress.start()
             self.task = self.progress.add_task("", total=self.total, completed=trainer.global_step, loss="")
-        self.seen_at, self.seen_step = time.monotonic(), trainer.global_step
+        self.seen_at = time.monotonic()
+        self.seen_step = self.last_step = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -59,6 +61,9 @@ class Watching(Callback):
         if not trainer.is_global_zero:
             return
         step = trainer.global_step
+        if step == self.last_step:
+            return  # gradients accumulate: this batch was no step
+        self.last_step = step
         if self.progress is not None:
             self.progress.update(self.task, completed=step, loss=_loss(outputs))
         if step % self.every == 0:
@@ -76,7 +81,7 @@ class Watching(Callback):
         """Close the progress line, so that the message stands below it."""
         self.on_train_end(trainer, pl_module)
 
-    def show_final(self, trainer: pl.Trainer, pictures: dict[str, Any]) -> None:
+    def show_final(self, trainer: pl.Trainer, pictures: dict[str, Tensor]) -> None:
         """Write the last pictures."""
         self._show(trainer, pictures, "")
 
@@ -86,7 +91,7 @@ class Watching(Callback):
         self.seen_at, self.seen_step = now, step
         print(f"step {step}/{self.total}  {loss}  {to_go:.0f} s to go", file=sys.stderr, flush=True)
 
-    def _show(self, trainer: pl.Trainer, pictures: dict[str, Any], suffix: str) -> None:
+    def _show(self, trainer: pl.Trainer, pictures: dict[str, Tensor], suffix: str) -> None:
         for name, picture in pictures.items():
             images.write(self.folder / f"{name}{suffix}.png", picture)
             for logger in trainer.loggers:
@@ -99,7 +104,7 @@ def _loss(outputs: Any) -> str:  # noqa: ANN401
     return f"loss {float(outputs['loss']):.4g}"
 
 
-def log_picture(logger: Logger, name: str, picture: Any, step: int) -> None:  # noqa: ANN401
+def log_picture(logger: Logger, name: str, picture: Tensor, step: int) -> None:
     """Give bytes (3, H, W) to a logger that takes pictures."""
     if isinstance(logger, WandbLogger):
         # As a PIL picture: W&B turns float tensors in [0, 1] into black ones.

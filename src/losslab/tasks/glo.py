@@ -1,5 +1,6 @@
 """Generative Latent Optimization (GLO): a generator and one code an image, learnt together under any loss."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,9 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MetricCollection
-from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
+from torchmetrics import MeanMetric
+from torchmetrics.functional.image import peak_signal_noise_ratio
+from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from losslab import images
 from losslab.data.base import Batch
@@ -18,13 +20,17 @@ from losslab.losses.base import Loss
 from losslab.losses.pixel import L2
 from losslab.models.codes import project, sample_gaussian, start_codes
 from losslab.optimizers import JointOptimizer
-from losslab.types import Bytes, Image
+from losslab.types import Bytes, Distance, Image
 
 SHOWN = 32
 """Pictures in a grid."""
 COLUMNS = 8
 STRIPS, STRIP_STEPS = 4, 10
 """Interpolations shown, and pictures in each."""
+PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed")
+"""Weights of 16 bits would lose the small steps of codes."""
+HIGHEST_PSNR = 10 * math.log10(12 * 255**2)
+"""58.9 dB, that of rounding to 8 bits (a variance of 1/12): no picture file can tell better ones apart."""
 
 
 class GLO(pl.LightningModule):
@@ -74,13 +80,8 @@ class GLO(pl.LightningModule):
         self.make_optimizers = {"codes": code_optimizer, "generator": generator_optimizer}
         self.code_size, self.init, self.projection = code_size, init, projection
         self.warmup, self.seed = warmup, seed
-        self.scores = MetricCollection(
-            {
-                "psnr": PeakSignalNoiseRatio(data_range=1.0, reduction="elementwise_mean", dim=(1, 2, 3)),
-                "ssim": StructuralSimilarityIndexMeasure(data_range=1.0),
-            }
-        )
-        self.mean_colour_psnr = PeakSignalNoiseRatio(data_range=1.0, reduction="elementwise_mean", dim=(1, 2, 3))
+        self.psnr, self.mean_colour_psnr = MeanMetric(), MeanMetric()
+        self.ssim = StructuralSimilarityIndexMeasure(data_range=1.0)
         self.row: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
@@ -89,9 +90,13 @@ class GLO(pl.LightningModule):
             return
         self.originals = self.trainer.datamodule.train.stored  # type: ignore[attr-defined]
         side = self.originals.shape[-1]
+        if self.trainer.precision not in PRECISIONS:
+            raise ValueError(
+                f"trainer.precision is one of {', '.join(PRECISIONS)} for GLO, got {self.trainer.precision}"
+            )
         first = images.to_float(self.originals[:1]).to(self.device)
         self.loss(first, first)  # now, and not when the warm-up ends
-        start = start_codes(self.init, images.to_float(self.originals), self.code_size, self.seed)
+        start = start_codes(self.init, self.originals, self.code_size, self.seed)
         self.codes = nn.Parameter(project(start, self.projection))
         self.generator = self.make_generator(code_size=self.code_size, image_size=side)
 
@@ -111,11 +116,15 @@ class GLO(pl.LightningModule):
             self.optimizers(use_pl_optimizer=False).forget()  # type: ignore[union-attr]
         loss = self.warmup_loss if warm else self.loss
         loss.draw(self.global_step)
-        with torch.no_grad():
-            targets = loss.encode(batch.images)
-        parts = loss.parts(loss.encode(self.generator(self.codes[batch.indices])), targets)
+        found = self.generator(self.codes[batch.indices])
+        with torch.autocast(self.device.type, enabled=False):  # losses need all digits, whatever the generator has
+            with torch.no_grad():
+                targets = loss.encode(batch.images)
+            parts = loss.parts(loss.encode(found.float()), targets)
         means = {name: distance.mean() for name, distance in parts.items()}
         total = torch.stack(list(means.values())).sum()
+        if not total.isfinite():
+            raise ValueError(f"{loss.name} became {float(total)} at step {self.global_step}: {_numbers(means)}")
         self.log("warmup" if warm else "loss", total)
         if len(means) > 1:
             self.log_dict({f"loss/{name}": value for name, value in means.items()})
@@ -125,45 +134,51 @@ class GLO(pl.LightningModule):
         """Count the steps that train with L2."""
         self.warmup_steps = round(self.warmup * self.trainer.estimated_stepping_batches)
 
-    @torch.no_grad()
-    def on_train_batch_end(self, *_: object) -> None:
-        """Project the codes, which the last step may have moved out of their place."""
-        self.codes.copy_(project(self.codes, self.projection))
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
+        """Take a step, and project the codes, which it may have moved out of their place."""
+        super().optimizer_step(*args, **kwargs)
+        with torch.no_grad():
+            self.codes.copy_(project(self.codes, self.projection))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """Score the reconstructions of the training images, and what their mean colours alone would score."""
-        self.scores.update(self.generator(self.codes[batch.indices]), batch.images)
+        found = self.generator(self.codes[batch.indices]).float()
         flat = batch.images.mean(dim=(-2, -1), keepdim=True).expand_as(batch.images)
-        self.mean_colour_psnr.update(flat, batch.images)
+        self.psnr.update(_psnr(found, batch.images))
+        self.mean_colour_psnr.update(_psnr(flat, batch.images))
+        self.ssim.update(found, batch.images)
 
     def on_test_epoch_end(self) -> None:
         """Close the row of results."""
-        scores = {name: float(value) for name, value in self.scores.compute().items()}
-        mean_colour = float(self.mean_colour_psnr.compute())
-        gain = scores["psnr"] - mean_colour
-        self.row = {**scores, "mean_colour_psnr": mean_colour, "psnr_gain": gain, "warmup": self.warmup}
-        self.log_dict({name: value for name, value in self.row.items() if name != "warmup"}, rank_zero_only=True)
+        psnr, flat = float(self.psnr.compute()), float(self.mean_colour_psnr.compute())
+        ssim = float(torch.as_tensor(self.ssim.compute()))
+        scores = {"psnr": psnr, "ssim": ssim, "mean_colour_psnr": flat, "psnr_gain": psnr - flat}
+        self.log_dict(scores, rank_zero_only=True)
+        self.row = {**scores, "warmup": self.warmup}
 
     def rows(self) -> list[dict[str, Any]]:
         """Give one row: PSNR in dB and SSIM of the reconstructions, the mean colours' PSNR, and the gain over it."""
         return [self.row]
 
-    def pictures(self, step: int) -> dict[str, Bytes]:  # noqa: ARG002 - a grid shows the present state
-        """Give originals with their reconstructions below, from training images spread over the data set."""
+    def pictures(self, step: int, *, final: bool = False) -> dict[str, Bytes]:  # noqa: ARG002 - the present state
+        """Give originals with their reconstructions below; at the end, samples and interpolations too."""
+        return {"reconstructions": self._reconstructions(), **(self._new_pictures() if final else {})}
+
+    def _reconstructions(self) -> Bytes:
+        """Show training images that are spread over the data set, each row of them above its reconstructions."""
         count = min(SHOWN, len(self.originals))
         shown = torch.linspace(0, len(self.originals) - 1, count).round().long()
         found = self._images(self.codes[shown.to(self.device)])
-        return {"reconstructions": images.grid([images.to_float(self.originals[shown]), found], COLUMNS)}
+        return images.grid([images.to_float(self.originals[shown]), found], COLUMNS)
 
-    def final_pictures(self) -> dict[str, Bytes]:
-        """Give the reconstructions, samples of a Gaussian fitted to the codes, and interpolations between codes."""
+    def _new_pictures(self) -> dict[str, Bytes]:
+        """Show samples of a Gaussian fitted to the codes, and interpolations between codes."""
         samples = project(sample_gaussian(self.codes.detach(), SHOWN, self.seed), self.projection)
         ends = torch.linspace(0, len(self.codes) - 1, 2 * STRIPS).round().long()
         share = torch.linspace(0, 1, STRIP_STEPS, device=self.device)[:, None]
         first, last = self.codes.detach()[ends.to(self.device)].chunk(2)
         strips = torch.cat([a + share * (b - a) for a, b in zip(first, last, strict=True)])
         return {
-            **self.pictures(self.global_step),
             "samples": images.grid([self._images(samples)], COLUMNS),
             "interpolations": images.grid([self._images(project(strips, self.projection))], STRIP_STEPS),
         }
@@ -174,4 +189,14 @@ class GLO(pl.LightningModule):
         training = self.generator.training
         found: Tensor = self.generator.eval()(codes)
         self.generator.train(training)
-        return found.cpu()
+        return found.float().cpu()
+
+
+def _psnr(found: Image, originals: Image) -> Distance:
+    """Give the PSNR of each image in dB, (N,), at most that of 8 bits."""
+    each = peak_signal_noise_ratio(found, originals, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return each.clamp(max=HIGHEST_PSNR)
+
+
+def _numbers(means: dict[str, Tensor]) -> str:
+    return ", ".join(f"{name} {float(value):.4g}" for name, value in means.items())

@@ -1,0 +1,50 @@
+"""The one writer of files: whole under the final name, or not there."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file by a temporary one in the same folder, flushed to the disk, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = part_of(path)
+    partial.write_bytes(content)
+    replace(partial, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in the same way."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file in the same way."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a file that is not there is an empty one."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def part_of(path: Path) -> Path:
+    """Name the temporary file of `path`, in the same folder."""
+    return path.with_name(f".{path.name}.part")
+
+
+def replace(partial: Path, path: Path) -> None:
+    """Give a whole file its final name, when it is on the disk, and make the renaming itself last."""
+    _flush(partial)
+    os.replace(partial, path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
