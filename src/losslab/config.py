@@ -67,7 +67,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in resolved.items()}
 
 
-def build(node: Any, **arguments: Any) -> Any:  # noqa: ANN401 - as many kinds of objects as there are targets
+def build(node: Any, **arguments: Any) -> Any:
     """Make the object that a resolved config describes, and all objects inside it.
 
     Args:
@@ -84,7 +84,7 @@ def build(node: Any, **arguments: Any) -> Any:  # noqa: ANN401 - as many kinds o
     return instantiate(_buildable(node), _convert_="all", **arguments)
 
 
-def _targets(node: Any) -> Iterator[str]:  # noqa: ANN401
+def _targets(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         if "_target_" in node:
             yield str(node["_target_"])
@@ -104,7 +104,7 @@ def _check_exists(target: str) -> None:
         raise ValueError(f"_target_ {target!r} does not exist: {module} has no {name!r}")
 
 
-def _buildable(node: Any) -> Any:  # noqa: ANN401
+def _buildable(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _buildable(inner) for key, inner in node.items() if key != NOT_BUILT}
     if isinstance(node, list):

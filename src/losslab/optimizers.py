@@ -21,7 +21,7 @@ class JointOptimizer(Optimizer):
         self.optimizers = optimizers
         super().__init__([group for one in optimizers.values() for group in one.param_groups], {})
 
-    def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - torch's signature
+    def step(self, closure: Any = None) -> Any:
         """Evaluate the closure once, then step every optimiser."""
         loss = None
         if closure is not None:

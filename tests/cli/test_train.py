@@ -100,6 +100,7 @@ def test_outputs_default_to_the_checkout(tmp_path: Path) -> None:
         (["+loss.foo=1"], "unexpected keyword argument 'foo'", 1),
         (["data.size=100"], "not of 100", 1),
         (["loss=l2", "trainer.accelerator=abacus"], "abacus", 1),
+        (["data=folder", "data.root=~/photos"], "a value with special characters needs quotes", 2),
         (["data=folder"], "data.root", 2),
         (["data=folder", "data.root=EMPTY"], "holds no picture", 1),
         (["loss=l1", "data.batch_size=999"], "256 training images are fewer than data.batch_size=999", 1),

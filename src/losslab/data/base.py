@@ -70,7 +70,7 @@ class ImageData(pl.LightningDataModule, ABC):
     def load(self) -> tuple[Bytes, Bytes]:
         """Read the train and val images, (N, 3, H, W) bytes."""
 
-    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
+    def setup(self, stage: str | None = None) -> None:
         """Read the images, once."""
         if self.train is None:
             self.train, self.val = (IndexedImages(stored) for stored in self.load())
@@ -126,7 +126,7 @@ class ImageData(pl.LightningDataModule, ABC):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
 
 
-def _whole(batch: Any) -> Batch:  # noqa: ANN401 - what a DataLoader's collate_fn takes
+def _whole(batch: Any) -> Batch:
     """Collate nothing: `__getitems__` gives whole batches."""
     return batch
 

@@ -23,7 +23,7 @@ class Deep(Loss[Drawn[dict[str, Any]]]):
         (pixels and conv1_2 to conv5_3 *before* their ReLUs, L1, divided by the number of layers).
     """
 
-    def __init__(self, network: Callable[..., LossNetwork], layers: Any, compare: Comparison[Any]) -> None:  # noqa: ANN401
+    def __init__(self, network: Callable[..., LossNetwork], layers: Any, compare: Comparison[Any]) -> None:
         """Build the network up to the deepest of the layers."""
         super().__init__()
         self.network = network(select=layers)

@@ -27,7 +27,7 @@ class LossNetwork(nn.Module, ABC):
     def read(self, images: Image) -> dict[str, Features]:
         """Give the features of each layer, (*, C, h, w), for images (*, 3, H, W) in [0, 1]."""
 
-    def draw(self, step: int) -> str:  # noqa: ARG002 - most networks have nothing random to draw
+    def draw(self, step: int) -> str:
         """Set random weights to those of `step` and name them; a network of fixed weights has one name."""
         return "fixed"
 
@@ -36,15 +36,15 @@ class LossNetwork(nn.Module, ABC):
         self.requires_grad_(requires_grad=False)
         self.train(mode=False)
 
-    def train(self: Network, mode: bool = True) -> Network:  # noqa: ARG002, FBT001, FBT002 - torch's signature
+    def train(self: Network, mode: bool = True) -> Network:  # noqa: FBT001, FBT002 - torch's signature
         """Stay in eval mode."""
         return super().train(mode=False)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # noqa: ANN401, ARG002
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Give nothing to a checkpoint."""
         return kwargs.get("destination", {})
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Keep the weights as they are: a checkpoint has none, and a strict load should not miss them."""
         own = super().state_dict()
         state_dict.update({prefix + name: tensor for name, tensor in own.items()})

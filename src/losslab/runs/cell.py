@@ -85,7 +85,7 @@ def identify(settings: dict[str, Any], content: str) -> Cell:
     )
 
 
-def _counted(node: Any, path: str) -> Any:  # noqa: ANN401
+def _counted(node: Any, path: str) -> Any:
     if isinstance(node, dict):
         kept = {key: inner for key, inner in node.items() if f"{path}.{key}" not in NOT_COUNTED and key != NOT_BUILT}
         return {key: _counted(inner, f"{path}.{key}") for key, inner in kept.items()}

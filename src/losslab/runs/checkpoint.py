@@ -38,13 +38,13 @@ class EpochCheckpoint(Checkpoint):
         """Go on counting."""
         self._before = float(state_dict["elapsed"])
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write, where the time has come."""
         due = time.monotonic() - self._written >= self.seconds
         if trainer.strategy.broadcast(due):  # the first process's clock decides, since all of them take part
             self._write(trainer)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the state after the last epoch."""
         self._write(trainer)
 

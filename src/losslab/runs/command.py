@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -76,6 +82,8 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"there is no {group}={option}; {_nearest(option, list(error.options), list(error.options))}"
+    if isinstance(error, OverrideParseException):
+        return f"can't read {error.override!r}: a value with special characters needs quotes, as in 'key=\"value\"'"
     if isinstance(error, ConfigCompositionException):
         return _composition_sentence(error)
     # Hydra and OmegaConf wrap what a target or a resolver raised.
@@ -109,7 +117,7 @@ def _choices(arguments: list[str]) -> list[str]:
     return [word for word in words if not word.startswith(("-", "+", "~"))]
 
 
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:  # noqa: ANN401
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
     if isinstance(node, dict):
         for name, inner in node.items():
             yield f"{prefix}{name}"

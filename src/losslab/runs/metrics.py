@@ -57,7 +57,7 @@ class MetricsFile(Logger):
             self.save()
 
     @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Ignore what config.yaml holds already."""
 
     @rank_zero_only
@@ -74,7 +74,7 @@ class MetricsFile(Logger):
         self._due = now + max(SAVE_SECONDS, 20 * (now - started))
 
     @rank_zero_only
-    def finalize(self, status: str) -> None:  # noqa: ARG002 - Lightning's signature
+    def finalize(self, status: str) -> None:
         """Write what is left."""
         self.save()
 

@@ -55,7 +55,7 @@ def run(settings: dict[str, Any]) -> float:
     return float(entry["primary"])
 
 
-def _compute(settings: dict[str, Any], cell: Cell, data: Any, resume: Path | None) -> dict[str, Any]:  # noqa: ANN401
+def _compute(settings: dict[str, Any], cell: Cell, data: Any, resume: Path | None) -> dict[str, Any]:
     """Build the task, take it through its stages, and bring back the cell's line in the journal."""
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
     task = build(settings["task"], loss=build(settings["loss"]))
@@ -104,7 +104,7 @@ def _compute(settings: dict[str, Any], cell: Cell, data: Any, resume: Path | Non
 
 def _primary(name: str, rows: list[dict[str, Any]]) -> float:
     sign = -1 if name.startswith("-") else 1
-    return sign * max(float(row[name.lstrip("-")]) * sign for row in rows)
+    return max(sign * float(row[name.lstrip("-")]) for row in rows)
 
 
 def _checkpoint(cell: Cell) -> Path:

@@ -33,7 +33,7 @@ class Watching(Callback):
         self.folder, self.metrics = folder, metrics
         self.progress: Progress | None = None
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the steps to go, and drop rows of metrics that a resumed run writes again."""
         self.metrics.rewind(trainer.global_step)
         self.total = int(trainer.estimated_stepping_batches)
@@ -54,7 +54,7 @@ class Watching(Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        outputs: Any,
         *_: object,
     ) -> None:
         """Move the progress on; make pictures where they are due."""
@@ -71,13 +71,13 @@ class Watching(Callback):
                 self._print_line(step, _loss(outputs))
             self._show(trainer, pl_module.pictures(step), f"-step{step:06d}")  # type: ignore[operator]
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the progress line."""
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Close the progress line, so that the message stands below it."""
         self.on_train_end(trainer, pl_module)
 
@@ -100,7 +100,7 @@ class Watching(Callback):
         self.metrics.draw_curve(self.folder / "loss_curve.png")
 
 
-def _loss(outputs: Any) -> str:  # noqa: ANN401
+def _loss(outputs: Any) -> str:
     return f"loss {float(outputs['loss']):.4g}"
 
 

@@ -84,7 +84,7 @@ class GLO(pl.LightningModule):
         self.ssim = StructuralSimilarityIndexMeasure(data_range=1.0)
         self.row: dict[str, Any] = {}
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+    def setup(self, stage: str) -> None:
         """Make a code for each training image, and the generator; refuse images that the loss can't take."""
         if hasattr(self, "codes"):
             return
@@ -109,7 +109,7 @@ class GLO(pl.LightningModule):
             return joint
         return {"optimizer": joint, "lr_scheduler": {"scheduler": self.scheduler(joint), "interval": "epoch"}}
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compare the reconstructions of a batch with its images, by L2 in the warm-up and by the loss after it."""
         warm = self.global_step < self.warmup_steps
         if self.global_step == self.warmup_steps > 0:
@@ -120,7 +120,7 @@ class GLO(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):  # losses need all digits, whatever the generator has
             with torch.no_grad():
                 targets = loss.encode(batch.images)
-            parts = loss.parts(loss.encode(found.float()), targets)
+            parts = loss.parts(loss.encode(found.to(batch.images.dtype)), targets)
         means = {name: distance.mean() for name, distance in parts.items()}
         total = torch.stack(list(means.values())).sum()
         if not total.isfinite():
@@ -134,13 +134,13 @@ class GLO(pl.LightningModule):
         """Count the steps that train with L2."""
         self.warmup_steps = round(self.warmup * self.trainer.estimated_stepping_batches)
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take a step, and project the codes, which it may have moved out of their place."""
         super().optimizer_step(*args, **kwargs)
         with torch.no_grad():
             self.codes.copy_(project(self.codes, self.projection))
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the reconstructions of the training images, and what their mean colours alone would score."""
         found = self.generator(self.codes[batch.indices]).float()
         flat = batch.images.mean(dim=(-2, -1), keepdim=True).expand_as(batch.images)
@@ -160,7 +160,7 @@ class GLO(pl.LightningModule):
         """Give one row: PSNR in dB and SSIM of the reconstructions, the mean colours' PSNR, and the gain over it."""
         return [self.row]
 
-    def pictures(self, step: int, *, final: bool = False) -> dict[str, Bytes]:  # noqa: ARG002 - the present state
+    def pictures(self, step: int, *, final: bool = False) -> dict[str, Bytes]:
         """Give originals with their reconstructions below; at the end, samples and interpolations too."""
         return {"reconstructions": self._reconstructions(), **(self._new_pictures() if final else {})}
 
