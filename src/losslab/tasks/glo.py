@@ -124,7 +124,7 @@ class GLO(pl.LightningModule):
         means = {name: distance.mean() for name, distance in parts.items()}
         total = torch.stack(list(means.values())).sum()
         if not total.isfinite():
-            raise ValueError(f"{loss.name} became {float(total)} at step {self.global_step}: {_numbers(means)}")
+            raise ValueError(f"{loss.name} became {total.item()} at step {self.global_step}: {_numbers(means)}")
         self.log("warmup" if warm else "loss", total)
         if len(means) > 1:
             self.log_dict({f"loss/{name}": value for name, value in means.items()})
@@ -199,4 +199,4 @@ def _psnr(found: Image, originals: Image) -> Distance:
 
 
 def _numbers(means: dict[str, Tensor]) -> str:
-    return ", ".join(f"{name} {float(value):.4g}" for name, value in means.items())
+    return ", ".join(f"{name} {value.item():.4g}" for name, value in means.items())
