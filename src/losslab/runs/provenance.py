@@ -1,5 +1,6 @@
 """What made a result: versions, code, machine."""
 
+import functools
 import hashlib
 import platform
 import subprocess
@@ -26,8 +27,12 @@ def provenance() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def code_hash() -> str:
-    """Name the package's sources by a hash: the same sources are the same code, committed or not."""
+    """Name the package's sources by a hash: the same sources are the same code, committed or not.
+
+    It is taken once a process, so that an edit during a training is not written down as what made the result.
+    """
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
