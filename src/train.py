@@ -6,13 +6,13 @@ import hydra
 from omegaconf import DictConfig
 
 from losslab.config import register_resolvers
-from losslab.runs.command import attempt, guarded
+from losslab.runs.command import guarded, run_one
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def train(config: DictConfig) -> float:
     """Give the number that a sweeper maximises."""
-    return attempt(config)
+    return run_one(config)
 
 
 if __name__ == "__main__":

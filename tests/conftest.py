@@ -29,6 +29,13 @@ def _seeded() -> None:
 
 
 @pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Trust the stand-in task of tests/reliability, and keep its marks in the test's folder."""
+    monkeypatch.setenv("LOSSLAB_TRUST", "stand_ins.")
+    monkeypatch.setenv("LOSSLAB_TEST_ONCE", str(tmp_path))
+
+
+@pytest.fixture
 def train(tmp_path: Path) -> Run:
     """Give a function that runs the real command with results in a temporary folder."""
 

@@ -6,6 +6,7 @@ Imports no torch: help, typos and identities must not wait for it.
 import atexit
 import functools
 import importlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ CONF = CHECKOUT / "conf"
 
 TRUSTED = ("losslab.", "torch.optim.", "pytorch_lightning.")
 """What a `_target_` may begin with: a config from a stranger must not run code of its choice."""
+
+TRUST = "LOSSLAB_TRUST"
+"""The environment variable by which a user adds prefixes, separated by commas; a config can't."""
 
 NOT_BUILT = "properties"
 """The key of a YAML that tells tests and tasks about an object, and is no argument of it."""
@@ -75,13 +79,31 @@ def build(node: Any, **arguments: Any) -> Any:
         **arguments: further arguments of the outermost object.
 
     Raises:
-        ValueError: a target outside `TRUSTED`, or one that does not exist; the message names it.
+        ValueError: a target outside `TRUSTED` and $LOSSLAB_TRUST, or one that does not exist; the message names it.
     """
-    for target in _targets(node):
-        if not target.startswith(TRUSTED):
-            raise ValueError(f"_target_ {target!r} is refused: targets begin with {', '.join(TRUSTED)}")
-        _check_exists(target)
+    check_targets(node)
     return instantiate(_buildable(node), _convert_="all", **arguments)
+
+
+def check_targets(node: Any) -> None:
+    """Import all that a resolved config would build.
+
+    Raises:
+        ValueError: a target outside what is trusted, or one that does not exist; the message names it.
+    """
+    trusted = (*TRUSTED, *filter(None, os.environ.get(TRUST, "").split(",")))
+    for target in _targets(node):
+        if not target.startswith(trusted):
+            raise ValueError(
+                f"_target_ {target!r} is refused: targets begin with {', '.join(trusted)}; "
+                f"the variable {TRUST} adds prefixes that you trust"
+            )
+        _check_exists(target)
+
+
+def modules(node: Any) -> set[str]:
+    """Name the modules that a resolved config would build from."""
+    return {target.rpartition(".")[0] for target in _targets(node)}
 
 
 def _targets(node: Any) -> Iterator[str]:

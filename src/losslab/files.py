@@ -10,8 +10,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file by a temporary one in the same folder, flushed to the disk, renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = part_of(path)
-    partial.write_bytes(content)
-    replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -31,8 +35,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def part_of(path: Path) -> Path:
-    """Name the temporary file of `path`, in the same folder."""
-    return path.with_name(f".{path.name}.part")
+    """Name this process's temporary file of `path`, in the same folder."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the temporary files that a killed process has left in a folder and the folders inside it."""
+    for partial in folder.rglob(".*.part"):
+        partial.unlink(missing_ok=True)
 
 
 def replace(partial: Path, path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.utils import make_grid
 
+from losslab.divergence import DivergedError
 from losslab.files import write_bytes
 from losslab.types import Bytes, Image
 
@@ -35,7 +36,8 @@ def check(images: Tensor, least: int = 1, reader: str = "losslab") -> None:
         reader: who asks; named in the error.
 
     Raises:
-        ValueError: not floating point, fewer than three axes, too small, not finite, or far outside [0, 1].
+        ValueError: not floating point, fewer than three axes, too small, or far outside [0, 1].
+        DivergedError: NaN or infinite values.
     """
     if not images.is_floating_point():
         raise ValueError(f"{reader} needs floating-point images in [0, 1], got {images.dtype}; see images.to_float")
@@ -48,7 +50,7 @@ def check(images: Tensor, least: int = 1, reader: str = "losslab") -> None:
         raise ValueError(f"{reader} got an empty batch of images, shape {tuple(images.shape)}")
     low, high = images.detach().aminmax()
     if not (low.isfinite() and high.isfinite()):
-        raise ValueError(f"{reader} got images with NaN or infinite values")
+        raise DivergedError(f"{reader} got images with NaN or infinite values", term="images")
     if low < -SLACK or high > 1 + SLACK:
         raise ValueError(f"{reader} needs images in [0, 1], got values from {low:.3g} to {high:.3g}")
 

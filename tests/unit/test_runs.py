@@ -2,7 +2,7 @@
 
 import copy
 import json
-import multiprocessing
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,15 @@ import pytest
 from losslab.config import build, load, plain
 from losslab.files import write_json
 from losslab.runs import tracking
-from losslab.runs.cell import NOT_COUNTED, identify
-from losslab.runs.command import sentence
-from losslab.runs.journal import Journal
+from losslab.runs.cell import ADDED, NOT_COUNTED, identify
+from losslab.runs.logs import logged
 from losslab.runs.metrics import MetricsFile
-from losslab.runs.run import _logged
+from losslab.runs.plan import Plan, Request
+from losslab.runs.sentences import sentence
+
+NO_NUMBERS = ("network", "weights", "compare", "layer", "logger", "outputs", "force", "checkpoint_seconds",
+              "stale_seconds", "on_drift", "on_error", "retries")  # fmt: skip
+"""Keys outside the subtrees that count: they say how a cell is run, or act through interpolation."""
 
 
 def leaves(node: Any, path: str = "") -> Iterator[str]:
@@ -48,7 +52,7 @@ def test_every_key_counts_or_is_listed(overrides: list[str]) -> None:
     for path in leaves(settings):
         part = path.split(".")[0]
         # A group outside COUNTED acts through the copies of its values inside.
-        unread = part in ("network", "weights", "compare", "layer", "logger", "outputs", "force", "checkpoint_seconds")
+        unread = part in NO_NUMBERS
         if not path.endswith("_target_"):
             same = identify(changed(settings, path), "content").id == own
             assert same == (path in NOT_COUNTED or unread), path
@@ -81,14 +85,35 @@ def test_two_names_of_one_layer_are_one_cell() -> None:
     assert cells[0].label == "deep-vgg16-relu2_2-seed0"
 
 
-def test_label_is_safe_as_a_folder_name() -> None:
+@pytest.mark.parametrize("text", ["../../x", "a/b", "two\nlines", "😀", "x" * 300, "..", "-rf", "a=b"])
+def test_label_is_safe_as_a_folder_name(text: str) -> None:
+    """R15: whatever a name holds, the folder lies in its place, and names change no id."""
     settings = plain(load())
-    settings["seed"] = "../../\n😀" + "x" * 300
-    cell = identify(settings, "")
-    assert "/" not in cell.label
-    assert cell.label.isascii()
-    assert len(cell.label) <= 60
-    assert cell.folder.parent.parent == cell.outputs
+    cell = identify(settings, "", {"loss": text}, [f"loss.note={text}"])
+    assert cell.id == identify(settings, "").id
+    assert re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]{0,59}", cell.label)
+    assert cell.folder.parent == cell.outputs / "glo"
+
+
+def test_axes_are_what_the_command_sets() -> None:
+    """Cells that differ in one argument are told apart in tables and folders."""
+    words = ["loss=laplacian", "loss.levels=4", "trainer=fast", "logger=csv"]
+    cell = identify(plain(load(*words)), "", {"loss": "laplacian", "trainer": "fast"}, words)
+    assert cell.axes == {"task": "glo", "loss": "laplacian", "data": "photos", "trainer": "fast", "seed": 0,
+                         "loss.levels": 4}  # fmt: skip
+    assert cell.label == "laplacian-levels4-seed0"
+
+
+def test_keys_added_later_leave_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new key with its documented default is what older cells had without knowing."""
+    settings = plain(load("loss=l2"))
+    before = identify(settings, "").id
+    settings["task"]["new"] = 3
+    assert identify(settings, "").id != before
+    monkeypatch.setitem(ADDED, "task.new", 3)
+    assert identify(settings, "").id == before
+    settings["task"]["new"] = 4
+    assert identify(settings, "").id != before
 
 
 def test_folder_is_found_by_id(tmp_path: Path) -> None:
@@ -98,46 +123,14 @@ def test_folder_is_found_by_id(tmp_path: Path) -> None:
     assert cell.folder == renamed
 
 
-def test_journal_keeps_lines_around_a_torn_one(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
-    assert journal.last("a") is None
-    journal.append({"cell": "a", "primary": 1.0})
-    with journal.path.open("a") as file:
-        file.write('{"cell": "b", "prim')  # the power went off here
-    journal.append({"cell": "a", "primary": 2.0})
-    assert [entry["cell"] for entry in journal.entries()] == ["a", "a"]
-    assert journal.last("a") == {"cell": "a", "primary": 2.0}
-    assert journal.last("b") is None
-
-
-def test_journal_refuses_what_is_no_number(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        Journal(tmp_path / "j").append({"primary": float("nan")})
-    assert not (tmp_path / "j").exists()
-
-
-def _append(path: Path, writer: int) -> None:
-    for number in range(50):
-        Journal(path).append({"cell": f"{writer}-{number}", "text": "x" * 5000})
-
-
-def test_journal_takes_many_writers(tmp_path: Path) -> None:
-    """Four processes leave 200 whole lines."""
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_append, args=(tmp_path / "j", writer)) for writer in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert len({entry["cell"] for entry in Journal(tmp_path / "j").entries()}) == 200
-
-
 def test_metrics_survive_a_resume(tmp_path: Path) -> None:
     """Rows after the checkpoint are written again, earlier ones are kept, new columns find room."""
     first = MetricsFile(tmp_path / "metrics.csv")
     for step in range(4):
         first.log_metrics({"epoch": 0, "loss": step / 2}, step)
     first.save()
+    assert not first.path.exists(), "Lightning saves at every logged step, which must not write at every step"
+    first.write()
     second = MetricsFile(tmp_path / "metrics.csv")
     second.rewind(1)
     second.log_metrics({"epoch": 1, "loss/mmd": 9.0}, 2)
@@ -161,7 +154,7 @@ def test_log_is_the_cells_own(tmp_path: Path) -> None:
 
     before = logging.getLogger().handlers[:]
     for name in ("one", "two"):
-        with _logged(tmp_path / name):
+        with logged(tmp_path / name):
             logging.getLogger("pytorch_lightning").info("from %s", name)
     assert logging.getLogger().handlers == before
     assert "from one" in (tmp_path / "one").read_text()
@@ -177,6 +170,10 @@ def test_targets_of_strangers_are_refused() -> None:
         build({"_target_": "losslab.losses.pixel.L3"})
     with pytest.raises(ValueError, match="can't be imported"):
         build({"_target_": "losslab.losses.pixl.L1"})
+
+
+def plan_of(settings: dict[str, Any]) -> Plan:
+    return Plan(identify(settings, ""), Request(settings))
 
 
 def test_wandb_never_waits_or_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,13 +193,13 @@ def test_wandb_never_waits_or_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     settings = {**plain(load()), "outputs": str(tmp_path)}
     monkeypatch.setattr(type(wandb.api), "api_key", None)
     with pytest.raises(ValueError, match="needs a W&B key"):
-        tracking.mirrors(settings, identify(settings, ""))
+        tracking.mirrors(plan_of(settings), tmp_path)
     settings["logger"]["mode"] = "sometimes"
     with pytest.raises(ValueError, match="is one of online, offline, disabled, got 'sometimes'"):
-        tracking.mirrors(settings, identify(settings, ""))
+        tracking.mirrors(plan_of(settings), tmp_path)
     settings["logger"] = {"name": "mlflow"}
     with pytest.raises(ValueError, match="wandb, tensorboard or csv, got 'mlflow'"):
-        tracking.mirrors(settings, identify(settings, ""))
+        tracking.mirrors(plan_of(settings), tmp_path)
 
 
 def test_sentence_unwraps_key_errors() -> None:

@@ -3,7 +3,8 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -11,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from losslab.data.loader import ResumableLoader, whole
 from losslab.images import to_float
 from losslab.types import Bytes, Image
 
@@ -85,6 +87,10 @@ class ImageData(pl.LightningDataModule, ABC):
                 digest.update(split.stored.numpy().tobytes())
         return digest.hexdigest()
 
+    def files(self) -> list[Path]:
+        """List the files outside the installation that the images come from: while they stay, so does the content."""
+        return []
+
     def facts(self) -> dict[str, int]:
         """Count what a result row should tell of the data."""
         self.setup()
@@ -105,9 +111,7 @@ class ImageData(pl.LightningDataModule, ABC):
         sampler: DistributedSampler[Batch] = DistributedSampler(
             images, world, rank, shuffle=True, seed=self.seed, drop_last=world > 1
         )
-        return DataLoader(
-            images, self.batch_size // world, sampler=sampler, drop_last=True, collate_fn=_whole, num_workers=0
-        )
+        return ResumableLoader(images, self.batch_size // world, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Give the val images in order, each once."""
@@ -120,15 +124,10 @@ class ImageData(pl.LightningDataModule, ABC):
     def _in_order(self, images: IndexedImages) -> DataLoader[Batch]:
         world, rank = self._place()
         mine = range(rank, len(images), world)  # no padding: an image counts once, on however many devices
-        return DataLoader(images, self.batch_size, sampler=mine, collate_fn=_whole, num_workers=0)
+        return DataLoader(images, self.batch_size, sampler=mine, collate_fn=whole, num_workers=0)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
-
-
-def _whole(batch: Any) -> Batch:
-    """Collate nothing: `__getitems__` gives whole batches."""
-    return batch
 
 
 def _known(images: IndexedImages | None) -> IndexedImages:

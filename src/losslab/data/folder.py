@@ -70,6 +70,10 @@ class Folder(ImageData):
         border = len(good) - int(len(good) * self.val_share)
         return stored[order[:border].sort().values], stored[order[border:].sort().values]
 
+    def files(self) -> list[Path]:
+        """List the pictures, in order."""
+        return self._paths()
+
     def facts(self) -> dict[str, int]:
         """Count the images, and those that were skipped."""
         return super().facts() | {"skipped_images": len(self.skipped)}

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ NOT_COUNTED = (
 
 SHARES = ("trainer.limit_train_batches", "trainer.limit_test_batches")
 """Keys for which 1.0, a share, is another value than 1, a number of batches; elsewhere the two are one."""
+
+ADDED: dict[str, Any] = {}
+"""Keys that came after the first cells were computed, with the values that those had without knowing: such a key and
+value leave an id as it was."""
 
 ID_LENGTH = 10
 """Hex digits of an id: 2^40 ids, so that 10,000 cells collide with a chance of 1 in 20,000."""
@@ -61,33 +66,63 @@ class Cell:
         return next(home.glob(f"*-{self.id}"), home / f"{self.label}-{self.id}")
 
 
-def identify(settings: dict[str, Any], content: str) -> Cell:
+def identify(
+    settings: dict[str, Any], content: str, choices: Mapping[str, str] | None = None, overrides: Sequence[str] = ()
+) -> Cell:
     """Name the cell of a resolved config.
 
     Args:
         settings: the resolved config as plain dicts.
         content: hash of the data's content.
+        choices: the option that was chosen of each group, for the names; without them, the classes give names.
+        overrides: the words of the command, for the axes.
     """
     counted = {key: _counted(settings[key], key) for key in COUNTED}
     text = json.dumps({"schema": SCHEMA, "content": content, **counted}, sort_keys=True, allow_nan=False)
-    axes = _axes(settings)
-    names = [axes[key] for key in ("loss", "network") if key in axes]
-    layers = axes.get("layers", "").split("+")
-    if layers != [""]:
-        names.append("+".join(layers) if len(layers) <= NAMED_LAYERS else f"{len(layers)}layers")
-    label = "-".join([*names, f"seed{axes['seed']}"])
+    given = _given(settings, overrides)
+    axes = _axes(settings, choices or {})
     return Cell(
         id=hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH],
         task=_name(settings["task"]),
-        label=re.sub(r"[^A-Za-z0-9_.+-]+", "_", label)[:LABEL_LENGTH],
-        axes=axes,
+        label=_label(axes, given),
+        axes={**axes, **given},
         outputs=Path(settings["outputs"]),
     )
 
 
+def _counts(path: str, value: Any) -> bool:
+    return path not in NOT_COUNTED and not (path in ADDED and value == ADDED[path])
+
+
+def _label(axes: dict[str, Any], given: dict[str, Any]) -> str:
+    """Make a name that a person can read and every file system takes."""
+    names = [axes[key] for key in ("loss", "network") if key in axes]
+    layers = axes.get("layers", "").split("+")
+    if layers != [""]:
+        names.append("+".join(layers) if len(layers) <= NAMED_LAYERS else f"{len(layers)}layers")
+    names += [f"{key.rpartition('.')[2]}{value}" for key, value in given.items() if key.startswith(("loss.", "task."))]
+    label = "-".join([*map(str, names), f"seed{axes['seed']}"])
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", label)[:LABEL_LENGTH].lstrip(".-") or "cell"
+
+
+def _given(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Give the values of those counted keys that the command sets one by one, such as loss.levels=3."""
+    found = {}
+    for word in overrides:
+        path = word.lstrip("+").partition("=")[0]
+        if path.split(".")[0] not in COUNTED or "." not in path or path in NOT_COUNTED:
+            continue
+        node: Any = settings
+        for key in path.split("."):
+            node = node.get(key) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            found[path] = node if isinstance(node, (int, float, str, bool)) else str(node)
+    return found
+
+
 def _counted(node: Any, path: str) -> Any:
     if isinstance(node, dict):
-        kept = {key: inner for key, inner in node.items() if f"{path}.{key}" not in NOT_COUNTED and key != NOT_BUILT}
+        kept = {key: inner for key, inner in node.items() if key != NOT_BUILT and _counts(f"{path}.{key}", inner)}
         return {key: _counted(inner, f"{path}.{key}") for key, inner in kept.items()}
     if isinstance(node, list):
         return [_counted(inner, path) for inner in node]
@@ -96,14 +131,16 @@ def _counted(node: Any, path: str) -> Any:
     return node
 
 
-def _axes(settings: dict[str, Any]) -> dict[str, Any]:
+def _axes(settings: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     loss = settings["loss"]
-    axes = {"task": _name(settings["task"]), "loss": _name(loss), "data": _name(settings["data"])}
+    axes = {group: choices.get(group) or _name(settings[group]) for group in ("task", "loss", "data")}
     if "network" in loss:
         axes["network"] = loss["network"]["name"]
-        axes["weights"] = _name(loss["network"]["weights"])
+        axes["weights"] = choices.get("weights") or _name(loss["network"]["weights"])
         axes["layers"] = "+".join(loss["layers"])
-        axes["compare"] = _name(loss["compare"])
+        axes["compare"] = choices.get("compare") or _name(loss["compare"])
+    if choices.get("trainer", "default") != "default":
+        axes["trainer"] = choices["trainer"]
     return {**axes, "seed": settings["seed"]}
 
 

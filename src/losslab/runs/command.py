@@ -1,70 +1,209 @@
-"""From an exception to one sentence and an exit code."""
+"""The command line: from configs to outcomes, sentences and an exit code."""
 
 import math
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    InstantiationException,
-    MissingConfigException,
-    OverrideParseException,
-)
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from losslab.config import CONF, load, plain
+from losslab.config import plain
+from losslab.runs import summary
+from losslab.runs.crews import Crew, OneByOne
+from losslab.runs.interrupts import Interrupted, interrupts
+from losslab.runs.journal import Journal
+from losslab.runs.manifest import freeze, sweep_id
+from losslab.runs.plan import Plan, Request, make_plan, make_plans
+from losslab.runs.sentences import sentence
+from losslab.runs.states import Outcome
+from losslab.runs.sweep import Rules, Sweep
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Hydra's variable for tracebacks; whoever sets it wants them of us too."""
 TRACEBACKS = os.environ.get(FULL_ERROR) == "1"
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
-"""Exit codes: the command can't mean anything; a cell failed; Ctrl-C (128 + SIGINT, as shells have it)."""
+USAGE, FAILED = 2, 1
+"""Exit codes: the command can't mean anything; a cell is not done. A signal gives 128 plus its number, as in shells."""
+
+codes: list[int] = []
+"""What the cells of this process would exit with; Hydra would let the first failure hide the others."""
 
 
-failures: list[Exception] = []
-"""What the cells of this process failed of; Hydra would let the first failure hide the others."""
+class UsageError(ValueError):
+    """A command that can't mean anything."""
 
 
-def attempt(config: DictConfig) -> float:
-    """Run the cell of a config; one that fails says so, and the cells after it still run.
+def run_one(config: DictConfig) -> float:
+    """Run the cell of a config, as Hydra's job; one that fails says so.
 
     Returns:
         The cell's score, or NaN.
     """
+    hydra = HydraConfig.get()
     try:
-        settings = plain(config)
-        from losslab.runs.run import run  # here, since --help and a typo must not wait for torch
-
-        return run(settings)
+        request = Request(plain(config), dict(hydra.runtime.choices), tuple(hydra.overrides.task))
+        if hydra.mode == RunMode.MULTIRUN:  # under a launcher that is not ours
+            _refuse_devices([request])
+        rules = _rules(request)
+        plan = make_plan(request)
+        if not _is_first_process():
+            return _follow(plan)
+        sweep = _sweep([plan], plan.cell.outputs, rules, OneByOne(), _say_nothing)
+        (outcome,) = sweep.run()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this cell's
-        failures.append(error)
         _report(error)
         return math.nan
+    return _told(outcome)
+
+
+def run_sweep(requests: Sequence[Request], crew_of: Callable[[Sequence[Request]], Crew]) -> list[float]:
+    """Run the cells of a multirun, and print the table of all.
+
+    Args:
+        requests: the cells' configs, all resolved.
+        crew_of: makes who computes them.
+
+    Returns:
+        A score for each request, NaN where there is none.
+
+    Raises:
+        UsageError: the sweep can't be run at all.
+    """
+    whole = [request for request in requests if request.error is None]
+    name = sweep_id(requests)
+    if not whole:
+        summary.show_sweep(name, [], [(request, request.error) for request in requests if request.error])
+        codes.append(USAGE)
+        return [math.nan] * len(requests)
+    _refuse_devices(whole)
+    outputs, rules = _outputs(whole), _rules(whole[0])
+    crew = crew_of(whole)  # first of all, since processes import libraries while the data are read here
+    plans, cells, bad = make_plans(requests, name)
+    plans = _begin(name, plans, outputs)
+    sweep = _sweep(plans, outputs, rules, crew, lambda outcome, settled: summary.tally(outcome, settled, len(plans)))
+    try:
+        sweep.run()
+    finally:
+        summary.show_sweep(name, sweep.outcomes(), bad)
+        if sweep.stopped_by is not None:
+            print(f"the sweep stopped: {sweep.stopped_by}; the same command goes on", file=sys.stderr)
+    codes.extend(FAILED for outcome in sweep.outcomes() if outcome.state != "done")
+    codes.extend(_code(error) for _, error in bad)
+    return [_score(sweep.settled.get(cells.get(index, ""))) for index in range(len(requests))]
 
 
 def guarded(main: Callable[[], Any]) -> int:
-    """Run a Hydra program whose job is an `attempt`, and give its exit code."""
+    """Run a Hydra program whose job is `run_one`, and give its exit code."""
     os.environ[FULL_ERROR] = "1"  # so that Hydra lets exceptions through to here
+    interrupts.install()
     try:
         main()
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt) as stop:
         print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
-    except (HydraException, OmegaConfBaseException) as error:
-        failures.append(error)
+        return 128 + (stop.number if isinstance(stop, Interrupted) else 2)
+    except Exception as error:  # noqa: BLE001 - the outermost place, where all errors become sentences
         _report(error)
-    return max((USAGE if _is_usage(error) else FAILED for error in failures), default=0)
+    return max(codes, default=0)
 
 
-def _report(error: Exception) -> None:
+def _sweep(
+    plans: Sequence[Plan], outputs: Path, rules: Rules, crew: Crew, tell: Callable[[Outcome, int], None]
+) -> Sweep:
+    journal = Journal(outputs / "journal.jsonl")
+    journal.read()
+    if (complaint := journal.complaint()) is not None:
+        print(complaint, file=sys.stderr)
+    return Sweep(plans, crew, journal, rules, tell, summary.waiting)
+
+
+def _say_nothing(outcome: Outcome, settled: int) -> None:
+    """Leave it to `_told`."""
+
+
+def _begin(name: str, plans: list[Plan], outputs: Path) -> list[Plan]:
+    """Freeze a sweep's configs, and write into the journal which cells it has."""
+    try:
+        plans, new = freeze(name, plans, outputs)
+        if new:
+            cells = [
+                {"cell": p.cell.id, "task": p.cell.task, "label": p.cell.label, "axes": p.cell.axes} for p in plans
+            ]
+            began = datetime.now(UTC).isoformat(timespec="seconds")
+            Journal(outputs / "journal.jsonl").append({"sweep": name, "began": began, "cells": cells})
+    except OSError as error:
+        raise UsageError(f"can't write into outputs={outputs}: {sentence(error)}") from error
+    return plans
+
+
+def _rules(request: Request) -> Rules:
+    try:
+        return Rules(*(request.settings[key] for key in ("on_error", "retries", "on_drift")))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _outputs(requests: Sequence[Request]) -> Path:
+    found = {str(request.settings["outputs"]) for request in requests}
+    if len(found) > 1:
+        raise UsageError(f"a sweep has one outputs folder, got {', '.join(sorted(found))}")
+    return Path(found.pop())
+
+
+def _refuse_devices(requests: Sequence[Request]) -> None:
+    """Refuse cells on several devices, whose further processes would each begin the sweep again.
+
+    Raises:
+        UsageError: it names the command to use.
+    """
+    for request in requests:
+        devices, nodes = request.settings["trainer"].get("devices", 1), request.settings["trainer"].get("num_nodes", 1)
+        one = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
+        if not one or nodes != 1:
+            command = " ".join(["python src/train.py", *request.overrides])
+            raise UsageError(f"a cell of a multirun has one device, got trainer.devices={devices}: use {command}")
+
+
+def _is_first_process() -> bool:
+    from losslab.runs.processes import is_first_process  # here, since it imports Lightning
+
+    return is_first_process()
+
+
+def _follow(plan: Plan) -> float:
+    """Work for the first process of a run on several devices."""
+    from losslab.runs.attempt import attempt
+
+    return _score(attempt(plan))
+
+
+def _told(outcome: Outcome) -> float:
+    """Show a single run's outcome, or say what went wrong."""
+    if outcome.state == "done":
+        summary.show(outcome)
+    elif outcome.error is not None:
+        outcome.error.add_note(f"log: {outcome.plan.folder / 'log.txt'}")
+        _report(outcome.error)
+    else:
+        reason = "; ".join(outcome.notes)
+        print(f"error: {outcome.state} before: {reason}; force=true computes it again", file=sys.stderr)
+        codes.append(FAILED)
+    return _score(outcome)
+
+
+def _score(outcome: Outcome | None) -> float:
+    return math.nan if outcome is None else float(outcome.entry.get("primary", math.nan))
+
+
+def _report(error: BaseException) -> None:
+    codes.append(_code(error))
     if _is_users(error) and not TRACEBACKS:
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", []))
         print(f"error: {sentence(error)}{notes}", file=sys.stderr)
@@ -72,58 +211,13 @@ def _report(error: Exception) -> None:
         traceback.print_exception(error)
 
 
-def _is_usage(error: Exception) -> bool:
+def _code(error: BaseException) -> int:
     """Tell a command that can't mean anything from a cell that failed."""
-    return isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(error, InstantiationException)
-
-
-def sentence(error: BaseException) -> str:
-    """Say in one sentence what is wrong and what the nearest valid choice is."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"there is no {group}={option}; {_nearest(option, list(error.options), list(error.options))}"
-    if isinstance(error, OverrideParseException):
-        return f"can't read {error.override!r}: a value with special characters needs quotes, as in 'key=\"value\"'"
-    if isinstance(error, ConfigCompositionException):
-        return _composition_sentence(error)
-    # Hydra and OmegaConf wrap what a target or a resolver raised.
-    if isinstance(error, (InstantiationException, OmegaConfBaseException)) and error.__cause__ is not None:
-        return sentence(error.__cause__)
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return " ".join(str(message).split())
+    usage = isinstance(error, (HydraException, OmegaConfBaseException, UsageError))
+    return USAGE if usage and not isinstance(error, InstantiationException) else FAILED
 
 
 def _is_users(error: BaseException) -> bool:
     """Tell a mistake in the command or the data from a mistake in the code, which deserves its traceback."""
     lightnings = type(error).__name__ == "MisconfigurationException"  # not imported: a typo must not wait for Lightning
     return lightnings or isinstance(error, (HydraException, OmegaConfBaseException, ValueError, KeyError, OSError))
-
-
-def _composition_sentence(error: ConfigCompositionException) -> str:
-    unknown = re.search(r"Could not override '([^']+)'", str(error))
-    if unknown is None:
-        return " ".join(str(error).split())
-    key = unknown.group(1)
-    config = OmegaConf.to_container(load(*_choices(sys.argv[1:])), resolve=False)
-    known = [other for other in _keys(config) if other != key]
-    parent = key.rpartition(".")[0]
-    beside = [other for other in known if other.rpartition(".")[0] == parent]
-    return f"there is no key {key!r}; {_nearest(key, beside or known, beside or list(config))}"  # type: ignore[arg-type]
-
-
-def _choices(arguments: list[str]) -> list[str]:
-    """Give those arguments that choose one existing option of a group."""
-    words = [word for word in arguments if (CONF / f"{word.replace('=', '/', 1)}.yaml").is_file()]
-    return [word for word in words if not word.startswith(("-", "+", "~"))]
-
-
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:
-    if isinstance(node, dict):
-        for name, inner in node.items():
-            yield f"{prefix}{name}"
-            yield from _keys(inner, f"{prefix}{name}.")
-
-
-def _nearest(wanted: str, known: list[str], listed: list[str]) -> str:
-    near = get_close_matches(wanted, known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else f"the choices are {', '.join(sorted(listed))}"

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from losslab.runs.secrets import masked
+
 LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "kornia", "hydra-core", "omegaconf", "numpy")
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -19,12 +21,18 @@ def provenance() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": libraries(),
         "code": code_hash(),
         "git": _git("rev-parse", "HEAD"),
         "git_changes": _git("status", "--porcelain"),
-        "command": sys.argv,
+        "command": masked(sys.argv),
     }
+
+
+@functools.cache
+def libraries() -> dict[str, str | None]:
+    """Tell the versions of the libraries that compute."""
+    return {name: _version(name) for name in LIBRARIES}
 
 
 @functools.cache
@@ -46,6 +54,7 @@ def _version(name: str) -> str | None:
         return None
 
 
+@functools.cache
 def _git(*arguments: str) -> str | None:
     try:
         found = subprocess.run(  # noqa: S603 - fixed words, no shell

@@ -1,5 +1,6 @@
-"""What a run says at its start and its end."""
+"""What a run and a sweep say at their start, on their way and at their end."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,29 +8,106 @@ from rich.console import Console
 from rich.table import Table
 
 from losslab.runs.cell import Cell
+from losslab.runs.plan import Plan, Request
+from losslab.runs.sentences import sentence
+from losslab.runs.states import STATES, Outcome
+
+WIDE = 200
+"""Characters of a line where no terminal says how many it shows."""
 
 
-def announce(cell: Cell, facts: dict[str, int], resume: Path | None) -> None:
+def console() -> Console:
+    """Give a console that cuts nothing off in a file or a pipe."""
+    found = Console(soft_wrap=True)
+    return found if found.is_terminal else Console(width=WIDE, soft_wrap=True)
+
+
+def announce(cell: Cell, folder: Path, facts: dict[str, int], resume: Path | None) -> None:
     """Say what is about to run."""
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in facts.items())
     how = "goes on from its last checkpoint" if resume else "starts"
-    Console(soft_wrap=True).print(f"{cell.task}/{cell.label} {how}: {counts}\n  {cell.folder}", highlight=False)
+    if resume is not None and resume.stem.endswith("-1"):
+        how = "goes on from the checkpoint before the last, which is broken"
+    console().print(f"{cell.task}/{cell.label} {how}: {counts}\n  {folder}", highlight=False)
 
 
-def show(cell: Cell, entry: dict[str, Any], *, again: bool, other_code: bool) -> None:
+def show(outcome: Outcome) -> None:
     """Print a done cell's scores and where its pictures are."""
-    console = Console(soft_wrap=True)
-    table = Table(title=f"{cell.task}/{cell.label}  {cell.id}", title_justify="left")
+    plan, entry, out = outcome.plan, outcome.entry, console()
+    table = Table(title=f"{plan.cell.task}/{plan.cell.label}  {plan.cell.id}", title_justify="left")
     table.add_column("score")
     table.add_column("value", justify="right")
     for row in entry["rows"]:
         for name, value in row.items():
-            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+            table.add_row(name, _shown(value))
     table.add_row("seconds", str(entry["seconds"]))
-    console.print(table)
-    if again:
-        how = "done before, by other code" if other_code else "done before"
-        console.print(f"{how}; force=true computes it again", highlight=False)
-    for path in sorted((cell.outputs / entry["folder"] / "images").glob("*.png")):
+    out.print(table)
+    if outcome.again:
+        how = ", by ".join(["done before", *outcome.notes])
+        out.print(f"{how}; force=true computes it again", highlight=False)
+    for path in sorted((plan.cell.outputs / entry["folder"] / "images").glob("*.png")):
         if "-step" not in path.name:
-            console.print(f"  {path}", highlight=False)
+            out.print(f"  {path}", highlight=False)
+
+
+def tally(outcome: Outcome, settled: int, total: int) -> None:
+    """Say how one cell of a sweep ended."""
+    entry = outcome.entry
+    what = f"{entry['primary']:.4g}" if "primary" in entry else str(entry.get("reason", ""))
+    place = f"{settled}/{total} {outcome.state} {outcome.plan.cell.task}/{outcome.plan.cell.label}"
+    console().print(f"{place}: {what} ({entry.get('seconds', 0)} s)", highlight=False)
+
+
+def waiting(plans: Sequence[Plan]) -> None:
+    """Say which cells another process is computing."""
+    for plan in plans:
+        console().print(f"waiting for {plan.folder.name}, which {plan.lock.owner} computes", highlight=False)
+
+
+def show_sweep(sweep: str, outcomes: Sequence[Outcome], bad: Iterable[tuple[Request, Exception]]) -> None:
+    """Print the table of all cells of a sweep, and what is to be said of those that are not done."""
+    out = console()
+    out.print(cells_table(f"sweep {sweep}", [{**o.entry, "axes": o.plan.cell.axes} for o in outcomes]))
+    for outcome in outcomes:
+        notes = "; ".join(outcome.notes)
+        if outcome.state != "done" or notes:
+            name = f"{outcome.plan.cell.task}/{outcome.plan.folder.name}"
+            out.print(f"{outcome.state}  {name}: {notes or 'not begun'}", highlight=False)
+        if outcome.state in ("failed", "diverged", "interrupted"):
+            out.print(f"  log: {outcome.plan.folder / 'log.txt'}", highlight=False)
+    bad = list(bad)
+    for request, error in bad:
+        out.print(f"failed  {request.words}: {sentence(error)}", highlight=False)
+    again = sum(outcome.again for outcome in outcomes)
+    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in STATES}
+    counts["failed"] += len(bad)
+    found = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    out.print(f"{found} of {len(outcomes) + len(bad)} cells; {again} of them were there before", highlight=False)
+
+
+def cells_table(title: str, entries: Sequence[dict[str, Any]]) -> Table:
+    """Make a table of lines of the journal: the axes that tell them apart, state, scores, seconds."""
+    axes = differing([entry["axes"] for entry in entries])
+    scores = list(dict.fromkeys(name for entry in entries for row in entry["rows"] for name in row))
+    shown = [name for name in scores if any(isinstance(row.get(name), float) for e in entries for row in e["rows"])]
+    table = Table(title=title, title_justify="left")
+    for name in (*axes, "state"):
+        table.add_column(name, overflow="fold")
+    for name in (*shown, "seconds"):
+        table.add_column(name, justify="right", overflow="fold")
+    for entry in entries:
+        for row in entry["rows"] or [{}]:
+            values = [_shown(entry["axes"].get(name, "")) for name in axes]
+            numbers = [_shown(row.get(name, "")) for name in shown]
+            table.add_row(*values, str(entry["state"]), *numbers, str(entry.get("seconds", "")))
+    return table
+
+
+def differing(axes: Sequence[dict[str, Any]]) -> list[str]:
+    """Give the names that tell cells apart, the loss's always among them."""
+    names = list(dict.fromkeys(name for each in axes for name in each))
+    return [name for name in names if name == "loss" or len({str(each.get(name)) for each in axes}) > 1]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -19,6 +19,9 @@ from losslab.runs.metrics import MetricsFile
 VIEWS = 10
 """Times that pictures are made in a training, evenly over its steps."""
 
+CURVE_SHARE = 0.01
+"""Share of the time that the loss curve may take to draw on the way; it is drawn at the end in any case."""
+
 
 class Watching(Callback):
     """Show the progress of all steps, and write pictures and the loss curve on the way.
@@ -32,6 +35,7 @@ class Watching(Callback):
         """Keep the places."""
         self.folder, self.metrics = folder, metrics
         self.progress: Progress | None = None
+        self.curve_due = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the steps to go, and drop rows of metrics that a resumed run writes again."""
@@ -96,8 +100,13 @@ class Watching(Callback):
             images.write(self.folder / f"{name}{suffix}.png", picture)
             for logger in trainer.loggers:
                 log_picture(logger, name, picture, trainer.global_step)
-        self.metrics.save()
+        started = time.monotonic()
+        if started < self.curve_due and suffix:
+            return
+        self.metrics.write()
         self.metrics.draw_curve(self.folder / "loss_curve.png")
+        now = time.monotonic()
+        self.curve_due = now + (now - started) / CURVE_SHARE
 
 
 def _loss(outputs: Any) -> str:

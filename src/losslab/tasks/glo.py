@@ -16,6 +16,7 @@ from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from losslab import images
 from losslab.data.base import Batch
+from losslab.divergence import DivergedError
 from losslab.losses.base import Loss
 from losslab.losses.pixel import L2
 from losslab.models.codes import project, sample_gaussian, start_codes
@@ -124,7 +125,9 @@ class GLO(pl.LightningModule):
         means = {name: distance.mean() for name, distance in parts.items()}
         total = torch.stack(list(means.values())).sum()
         if not total.isfinite():
-            raise ValueError(f"{loss.name} became {total.item()} at step {self.global_step}: {_numbers(means)}")
+            term = next((name for name, mean in means.items() if not mean.isfinite()), loss.name)
+            message = f"{term} of {loss.name} became {total.item()} at step {self.global_step}: {_numbers(means)}"
+            raise DivergedError(message, term=term, step=self.global_step)
         self.log("warmup" if warm else "loss", total)
         if len(means) > 1:
             self.log_dict({f"loss/{name}": value for name, value in means.items()})

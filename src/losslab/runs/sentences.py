@@ -1,0 +1,67 @@
+"""From an exception to one sentence that says what is wrong and what the nearest valid choice is."""
+
+import re
+import sys
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from hydra.errors import (
+    ConfigCompositionException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from losslab.config import CONF, load
+
+
+def sentence(error: BaseException) -> str:
+    """Say in one sentence what is wrong and what the nearest valid choice is."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"there is no {group}={option}; {_nearest(option, list(error.options), list(error.options))}"
+    if isinstance(error, OverrideParseException):
+        return f"can't read {error.override!r}: a value with special characters needs quotes, as in 'key=\"value\"'"
+    if isinstance(error, ConfigCompositionException):
+        return _composition_sentence(error)
+    # Hydra and OmegaConf wrap what a target or a resolver raised.
+    if isinstance(error, (InstantiationException, OmegaConfBaseException)) and error.__cause__ is not None:
+        return sentence(error.__cause__)
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return " ".join(str(message).split())
+
+
+def _composition_sentence(error: ConfigCompositionException) -> str:
+    unknown = re.search(r"Could not override '([^']+)'", str(error))
+    if unknown is None:
+        return " ".join(str(error).split())
+    key = unknown.group(1)
+    config = OmegaConf.to_container(load(*_choices(sys.argv[1:])), resolve=False)
+    known = [other for other in _keys(config) if other != key]
+    parent = key.rpartition(".")[0]
+    beside = [other for other in known if other.rpartition(".")[0] == parent]
+    return f"there is no key {key!r}; {_nearest(key, beside or known, beside or list(config))}"  # type: ignore[arg-type]
+
+
+def _choices(arguments: list[str]) -> list[str]:
+    """Give those arguments that choose one existing option of a group."""
+    words = [word for word in arguments if (CONF / f"{word.replace('=', '/', 1)}.yaml").is_file()]
+    return [word for word in words if not word.startswith(("-", "+", "~"))]
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        for name, inner in node.items():
+            yield f"{prefix}{name}"
+            yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _nearest(wanted: str, known: list[str], listed: list[str]) -> str:
+    near = get_close_matches(wanted, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else f"the choices are {', '.join(sorted(listed))}"

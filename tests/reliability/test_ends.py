@@ -1,0 +1,113 @@
+"""However a cell ends, it says so, and harms no other."""
+
+import json
+import logging
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from runs_here import results, run_command, states, sweep_here
+
+from losslab.runs.command import codes
+
+pytestmark = pytest.mark.usefixtures("trusted")
+
+
+def log_of(outputs: Path, label: str) -> str:
+    (folder,) = (outputs / "standin").glob(f"{label}-*")
+    return (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("harm", "state", "reason"),
+    [
+        ("fail", "failed", "ZeroDivisionError: as asked"),
+        ("exit", "failed", "it called sys.exit(3)"),
+        ("nan_loss", "diverged", "l2 got images with NaN or infinite values, at step 8"),
+        ("nan_gradient", "diverged", "the gradient of layer.weight became NaN or infinite at step 8"),
+        ("nan_image", "diverged", "l2 got images with NaN or infinite values, at step 8"),
+        ("nan_score", "diverged", "the score error is nan, at step 20"),
+    ],
+)
+def test_serial_sweep_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], harm: str, state: str, reason: str
+) -> None:
+    """R20, R35: a cell that fails, exits or diverges is named with its reason and its step, and the others finish."""
+    sweep_here(tmp_path, "seed=0", f"seed=1 task.harm={harm}", "seed=2")
+    label = f"l2-harm{harm}-seed1"
+    assert states(tmp_path) == {"l2-seed0": "done", label: state, "l2-seed2": "done"}
+    assert codes == [1]
+    shown = capsys.readouterr().out
+    assert reason in shown
+    assert "2 done, 1 " + state in shown
+    assert "Traceback" in log_of(tmp_path, label)
+    (entry,) = [entry for entry in results(tmp_path).cells.values() if entry["state"] == state]
+    if state == "diverged":
+        assert entry["step"] == (20 if harm == "nan_score" else 8)
+        assert entry["term"] in ("gradient of layer.weight", "images", "error")
+    status = json.loads(next((tmp_path / "standin").glob(f"{label}-*/status.json")).read_text())
+    assert status["state"] == state
+    assert reason in status["reason"]
+
+
+def test_parallel_sweep_of_five(tmp_path: Path) -> None:
+    """R35, R18: fail, diverge, SIGKILL, out of memory, exit: the table names all, and the next command only mends."""
+    words = ["-m", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2",
+             "task.harm=none,fail,nan_loss,kill,memory,hard_exit,exit"]  # fmt: skip
+    outputs, once = tmp_path / "outputs", {"LOSSLAB_TEST_ONCE": str(tmp_path)}
+    done = run_command(outputs, *words, **once)
+    assert done.returncode == 1, done.stderr
+    found = states(outputs)
+    assert {label.removeprefix("l2-harm").removesuffix("-seed0"): state for label, state in found.items()} == {
+        "none": "done", "fail": "failed", "nan_loss": "diverged", "kill": "interrupted", "memory": "failed",
+        "hard_exit": "failed", "exit": "failed",
+    }  # fmt: skip
+    for reason in ("ZeroDivisionError: as asked", "at step 8", "killed by SIGKILL; it may have run out of memory",
+                   "ended with exit code 4", "sys.exit(3)"):  # fmt: skip
+        assert reason in done.stdout
+    assert "1 done, 4 failed, 1 diverged, 1 interrupted of 7 cells" in done.stdout
+    for folder in (outputs / "standin").iterdir():
+        assert (folder / "log.txt").stat().st_size > 50, folder
+    again = run_command(outputs, *words, **once)
+    assert again.returncode == 1
+    assert "2 done, 4 failed, 1 diverged of 7 cells; 2 of them were there before" in again.stdout
+    attempts = {
+        folder.name.split("-")[1]: len(json.loads((folder / "provenance.json").read_text())["attempts"])
+        for folder in (outputs / "standin").iterdir()
+    }
+    assert attempts["harmnone"] == attempts["harmnan_loss"] == 1  # neither was tried again
+
+
+@pytest.mark.parametrize(("retries", "state"), [(0, "failed"), (1, "done")])
+def test_retries(tmp_path: Path, retries: int, state: str) -> None:
+    """A passing trouble costs a retry, not the cell."""
+    sweep_here(tmp_path, f"task.harm=fail_once retries={retries}")
+    assert list(states(tmp_path).values()) == [state]
+
+
+def test_on_error_stop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """on_error=stop begins no further cell, and the table says which did not begin."""
+    sweep_here(tmp_path, "seed=0 on_error=stop", "task.harm=fail on_error=stop", "seed=2 on_error=stop")
+    assert list(states(tmp_path).values()) == ["done", "failed"]
+    shown = capsys.readouterr()
+    assert "planned  standin/l2-seed2" in shown.out
+    assert "the sweep stopped: on_error=stop" in shown.err
+    assert codes == [1, 1]
+
+
+def test_serial_cells_leave_nothing_behind(tmp_path: Path) -> None:
+    """R19: memory, files, threads and log handlers do not grow from cell to cell."""
+
+    def state() -> tuple[int, int, int, list[logging.Handler]]:
+        process = psutil.Process()
+        return process.memory_info().rss, process.num_fds(), threading.active_count(), logging.getLogger().handlers[:]
+
+    sweep_here(tmp_path, *(f"seed={seed}" for seed in range(10)))
+    memory, files, threads, handlers = state()
+    sweep_here(tmp_path, *(f"seed={seed}" for seed in range(10, 30)))
+    grown, *rest = state()
+    assert rest == [files, threads, handlers]
+    assert grown < 1.05 * memory
+    assert torch.get_num_threads() >= 1
