@@ -7,10 +7,10 @@ READY := $(VENV)/.ready
 TEST_ENV := OMP_WAIT_POLICY=passive WANDB_MODE=offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test format lint types clean
+.PHONY: help setup run wandb-sync test test-reliability format lint types clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## create .venv and install losslab with exact versions
 
@@ -23,8 +23,14 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 run: setup  ## train GLO with MMD++ on photographs; more keys by ARGS="seed=1"
 	$(BIN)/python src/train.py loss=mmdpp task=glo $(ARGS)
 
-test: setup lint types  ## lint, types and all tests
+wandb-sync: setup  ## upload offline Weights & Biases runs, made whole again where a kill has cut them
+	$(BIN)/python src/replay.py --sync $(ARGS)
+
+test: setup lint types  ## lint, types and all tests but the long ones
 	$(TEST_ENV) $(BIN)/python -m pytest $(ARGS)
+
+test-reliability: setup  ## the tests of broken runs, with those that take minutes
+	$(TEST_ENV) $(BIN)/python -m pytest tests/reliability -m '' $(ARGS)
 
 format: setup  ## bring the sources into shape
 	$(BIN)/ruff format

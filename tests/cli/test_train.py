@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, Run, command, quiet
 
 from losslab import images
+from losslab.runs.journal import Journal
 
 # A few batches of small things; what is tested is the command, not the result.
 TINY = ["trainer=fast", "data.train_count=64", "data.val_count=4", "data.batch_size=16",
@@ -25,7 +26,9 @@ def only_cell(outputs: Path) -> Path:
 
 
 def entries(outputs: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (outputs / "journal.jsonl").read_text().splitlines()]
+    """Give the journal's lines of done cells."""
+    journal = Journal(outputs / "journal.jsonl")
+    return [entry for entry in journal.read() if entry["state"] == "done"]
 
 
 @pytest.mark.parametrize("loss", ["mmdpp", "l1", "l2", "laplacian", "deep"])
@@ -120,7 +123,7 @@ def test_bad_input_is_one_sentence(train: Run, tmp_path: Path, overrides: list[s
     if code == 2:
         assert not (tmp_path / "outputs").exists()
         assert len(failed.stderr.splitlines()) == 1
-    assert not (tmp_path / "outputs" / "journal.jsonl").exists()
+    assert entries(tmp_path / "outputs") == []
 
 
 def test_failure_is_recorded(train: Run, tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_killed_training_goes_on(train: Run, tmp_path: Path, how: signal.Signals
         time.sleep(0.01)
     process.send_signal(how)
     process.communicate(timeout=60)
-    assert not (outputs / "journal.jsonl").exists(), "it was done before the kill came: make it longer"
+    assert entries(outputs) == [], "it was done before the kill came: make it longer"
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert json.loads((only_cell(outputs) / "status.json").read_text())["state"] == "interrupted"
@@ -173,15 +176,16 @@ def test_other_code_is_told(train: Run, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     assert train("loss=l2", *TINY, "logger=csv").returncode == 0
     journal, status = outputs / "journal.jsonl", only_cell(outputs) / "status.json"
-    entry = json.loads(journal.read_text())
-    journal.write_text(json.dumps({**entry, "code": "other"}) + "\n")
+    (entry,) = entries(outputs)
+    journal.unlink()
+    Journal(journal).append({**entry, "code": "other"})
     shown = train("loss=l2", *TINY, "logger=csv")
     assert "done before, by other code" in shown.stdout
     journal.unlink()
     status.write_text(json.dumps({"state": "interrupted", "code": "other"}))
     refused = train("loss=l2", *TINY, "logger=csv")
     assert refused.returncode == 1
-    assert "was interrupted under other code; force=true begins it anew" in refused.stderr
+    assert "it was left unfinished under other code: on_drift=continue goes on with it" in refused.stderr
     anew = train("loss=l2", *TINY, "logger=csv", "force=true")
     assert anew.returncode == 0
     assert "starts:" in anew.stdout

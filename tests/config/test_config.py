@@ -76,16 +76,18 @@ MAY_IMPORT = {
     "types": set(),
     "seeds": set(),
     "files": set(),
-    "images": {"types", "files"},
+    "divergence": set(),
+    "images": {"types", "files", "divergence"},
     "optimizers": set(),
     "networks": {"types", "images", "seeds", "networks"},
     "comparisons": {"types", "images", "comparisons"},
     "losses": {"types", "images", "seeds", "networks", "comparisons", "losses"},
     "models": {"types", "images", "seeds", "models"},
     "data": {"types", "images", "seeds", "data"},
-    "tasks": {"types", "images", "losses", "models", "data", "optimizers", "tasks"},
+    "tasks": {"types", "images", "losses", "models", "data", "optimizers", "divergence", "tasks"},
     "config": {"networks"},
-    "runs": {"types", "images", "files", "config", "runs"},
+    "runs": {"types", "images", "files", "config", "divergence", "runs"},
+    "reports": {"files", "config", "runs", "reports"},
 }
 
 

@@ -101,8 +101,8 @@ def _label(axes: dict[str, Any], given: dict[str, Any]) -> str:
     if layers != [""]:
         names.append("+".join(layers) if len(layers) <= NAMED_LAYERS else f"{len(layers)}layers")
     names += [f"{key.rpartition('.')[2]}{value}" for key, value in given.items() if key.startswith(("loss.", "task."))]
-    label = "-".join([*map(str, names), f"seed{axes['seed']}"])
-    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", label)[:LABEL_LENGTH].lstrip(".-") or "cell"
+    safe = [re.sub(r"[^A-Za-z0-9_.+-]+", "_", str(name)).strip("_") for name in (*names, f"seed{axes['seed']}")]
+    return "-".join(safe)[:LABEL_LENGTH].lstrip(".-") or "cell"
 
 
 def _given(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

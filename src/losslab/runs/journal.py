@@ -86,7 +86,8 @@ class Journal:
         if not lines:
             return None
         which = f"line {lines[0]} is" if len(lines) == 1 else f"lines {', '.join(map(str, lines))} are"
-        return f"{self.path}: {which} damaged and left out; what they held counts as not done"
+        held = "it" if len(lines) == 1 else "they"
+        return f"{self.path}: {which} damaged and left out; what {held} held counts as not done"
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
         self.lines += 1

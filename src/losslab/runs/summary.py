@@ -90,14 +90,15 @@ def cells_table(title: str, entries: Sequence[dict[str, Any]]) -> Table:
     axes = differing([entry["axes"] for entry in entries])
     scores = list(dict.fromkeys(name for entry in entries for row in entry["rows"] for name in row))
     shown = [name for name in scores if any(isinstance(row.get(name), float) for e in entries for row in e["rows"])]
+    words = [name for name in scores if any(isinstance(row.get(name), str) for e in entries for row in e["rows"])]
     table = Table(title=title, title_justify="left")
-    for name in (*axes, "state"):
+    for name in (*axes, *words, "state"):
         table.add_column(name, overflow="fold")
     for name in (*shown, "seconds"):
         table.add_column(name, justify="right", overflow="fold")
     for entry in entries:
         for row in entry["rows"] or [{}]:
-            values = [_shown(entry["axes"].get(name, "")) for name in axes]
+            values = [*(_shown(entry["axes"].get(name, "")) for name in axes), *(row.get(name, "") for name in words)]
             numbers = [_shown(row.get(name, "")) for name in shown]
             table.add_row(*values, str(entry["state"]), *numbers, str(entry.get("seconds", "")))
     return table
