@@ -99,7 +99,7 @@ class Group:
             for name in _final_pictures(outputs / entry["folder"] / "images"):
                 link = quote(f"../{entry['folder']}/images/{name}")
                 found.setdefault(name.removesuffix(".png"), []).append(Picture(link, self.caption(entry)))
-        return dict(sorted(found.items()))
+        return dict(sorted(found.items(), key=lambda item: (item[0] == "loss_curve", item[0])))  # results come first
 
 
 def groups(entries: Iterable[dict[str, Any]]) -> list[Group]:

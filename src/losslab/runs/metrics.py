@@ -85,7 +85,7 @@ class MetricsFile(Logger):
     def draw_curve(self, path: Path) -> None:
         """Draw the loss, its parts and the warm-up over the steps."""
         figure = Figure(figsize=(8, 4.5))
-        axes = figure.add_axes((0.1, 0.11, 0.88, 0.86))  # a layout engine would draw everything twice
+        axes = figure.add_axes((0.11, 0.11, 0.87, 0.86))  # a layout engine would draw everything twice
         steps = sorted(self.rows)
         for name in sorted({name for row in self.rows.values() for name in row}):
             if name.split("/")[0] not in ("loss", "warmup"):
@@ -94,7 +94,11 @@ class MetricsFile(Logger):
             label = "warm-up (L2)" if name == "warmup" else name
             axes.plot(*zip(*points, strict=True), label=label, linewidth=2 if "/" not in name else 1)
         axes.set(xlabel="step", ylabel="loss, mean over the batch", yscale="log")
-        axes.grid(alpha=0.3)
+        low, high = axes.get_ylim()
+        if 0 < low < high < 10 * low:  # within a decade, powers of ten would leave no room for the numbers
+            axes.yaxis.set_major_formatter("{x:.3g}")
+            axes.yaxis.set_minor_formatter("{x:.3g}")
+        axes.grid(alpha=0.3, which="both")
         if axes.lines:
             axes.legend()
         content = io.BytesIO()
