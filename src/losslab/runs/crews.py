@@ -64,6 +64,7 @@ class OneByOne:
     def __init__(self) -> None:
         """Begin with nothing to do."""
         self._ended: list[Ended] = []
+        self._frozen = False
 
     @property
     def free(self) -> bool:
@@ -76,7 +77,9 @@ class OneByOne:
         """Compute the cell."""
         from losslab.runs.attempt import attempt  # here, since a refused sweep must not wait for torch
 
-        gc.freeze()  # what is there now stays; the collection after each cell need not look at it again
+        if not self._frozen:
+            gc.freeze()  # what is there now stays; the collection after each cell need not look at it again
+            self._frozen = True
         self._ended.append((plan, attempt(plan, stale)))
 
     def ended(self) -> list[Ended]:
@@ -177,7 +180,8 @@ def threads_each(jobs: int) -> int:
 
 def _cell_process(plan: Plan, stale: Owner | None, device: str | None, threads: int, results: Connection) -> None:
     """Compute one cell in a process of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep, which asks by SIGTERM
+    for number in (signal.SIGINT, signal.SIGHUP):  # these reach the sweep too, which asks by SIGTERM
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     interrupts.install()
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -3,7 +3,7 @@
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from losslab.runs.crews import Crew
 from losslab.runs.interrupts import Interrupted
@@ -130,6 +130,8 @@ class Sweep:
         ):
             self.todo.append(plan)
             return
+        if len(self.plans) > 1:
+            outcome = replace(outcome, error=None)  # its traceback would keep the failed cell's model in memory
         self.settled[plan.cell.id] = outcome
         self.tell(outcome, len(self.settled))
         if outcome.entry.get("full"):
