@@ -29,8 +29,15 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; a file that is not there is an empty one."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """Read a JSON object; a file that is not there is an empty one.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} holds no JSON ({error}); nothing of ours writes it so: remove it") from error
     return found
 
 

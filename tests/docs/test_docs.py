@@ -72,7 +72,9 @@ def test_readme_commands_run(train: Run, tmp_path: Path, text: str) -> None:
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The snippets of the README, one after another."""
     scope: dict[str, object] = {}
-    Journal(tmp_path / "outputs" / "journal.jsonl").append({"cell": "a", "state": "done", "axes": {}, "rows": [{"psnr": 1.0}]})
+    Journal(tmp_path / "outputs" / "journal.jsonl").append(
+        {"cell": "a", "state": "done", "axes": {}, "rows": [{"psnr": 1.0}]}
+    )
     monkeypatch.chdir(tmp_path)
     snippets = [block for language, block in BLOCKS if language == "python"]
     assert snippets

@@ -1,5 +1,6 @@
 """A task and a data set of a few lines: all that the run machinery needs, quick, and harmful on request."""
 
+import gc
 import os
 import resource
 import signal
@@ -76,8 +77,11 @@ class StandIn(pl.LightningModule):
         self.errors.append((self(batch.images) - batch.images).abs().mean())
 
     def rows(self) -> list[dict[str, Any]]:
-        error = float(torch.stack(self.errors).mean())
-        return [{"error": float("nan") if self.harm == "nan_score" else error, "steps": self.global_step}]
+        error = torch.stack(self.errors).mean()
+        row = {"error": error * torch.nan if self.harm == "nan_score" else error, "steps": self.global_step}
+        if self.harm == "object_score":
+            return [{**row, "odd": object()}]
+        return [{**row, "number": number} for number in range(5000)] if self.harm == "many_rows" else [row]
 
     def pictures(self, step: int, *, final: bool = False) -> dict[str, Tensor]:
         weight = self.layer.weight.detach()
@@ -86,6 +90,10 @@ class StandIn(pl.LightningModule):
 
 def _fail(task: StandIn) -> None:
     raise ZeroDivisionError("as asked")
+
+
+def _fail_in_brackets(task: StandIn) -> None:
+    raise RuntimeError("[/__w/pytorch/gloo/pair.cc:561] CUDA error [device] :smile:")
 
 
 def _kill(task: StandIn) -> None:
@@ -98,9 +106,20 @@ def _fail_once(task: StandIn) -> None:
         raise OSError("a passing trouble")
 
 
+def _count(task: StandIn) -> None:
+    gc.collect()
+    alive = [found for found in gc.get_objects() if isinstance(found, StandIn)]
+    assert len(alive) == 1, f"{len(alive)} tasks are alive"
+
+
 def _take_memory(task: StandIn) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))
     torch.ones(1 << 33)
+
+
+def _terminate_once(task: StandIn) -> None:
+    if not _done("terminate_once"):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _done(harm: str) -> bool:
@@ -113,12 +132,15 @@ def _done(harm: str) -> bool:
 
 HARMS: dict[str, Callable[[StandIn], Any]] = {
     "fail": _fail,
+    "brackets": _fail_in_brackets,
     "kill": _kill,
     "fail_once": _fail_once,
     "memory": _take_memory,
+    "count": _count,
     "exit": lambda task: sys.exit(3),
     "hard_exit": lambda task: os._exit(4),
     "interrupt": lambda task: os.kill(os.getpid(), signal.SIGINT),
+    "terminate_once": _terminate_once,
     "terminate": lambda task: os.kill(os.getpid(), signal.SIGTERM),
     "nan_loss": lambda task: task.layer.weight.data.fill_(torch.nan),
 }

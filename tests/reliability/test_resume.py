@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,23 @@ from runs_here import asked, request_of, results, run_command, scores, states, s
 
 from losslab.runs.attempt import attempt
 from losslab.runs.checkpoint import newest_whole, previous
-from losslab.runs.crews import OneByOne, Processes
+from losslab.runs.crews import Processes
+from losslab.runs.interrupts import SIGNALS, Interrupted, interrupts
 from losslab.runs.plan import make_plan
 
 pytestmark = pytest.mark.usefixtures("trusted")
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """Take signals as the command does, and give them back."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    interrupts.install()
+    yield
+    interrupts.installed, interrupts.asked, interrupts.training = False, None, False
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
 
 STEPS = "checkpoint_seconds=0 task.step_seconds=0.02"
 """A checkpoint at every step, and half a second of training."""
@@ -91,6 +105,34 @@ def test_goes_on_inside_an_epoch(tmp_path: Path, epochs_end: bool) -> None:
     assert loader == {"epoch": 1, "served": 5 if epochs_end else 3}
     (random_states,) = found["callbacks"]["Checkpoints"]["random"]
     assert set(random_states) == {"torch", "numpy", "python"}
+
+
+@pytest.mark.parametrize("words", ["+trainer.accumulate_grad_batches=3", "trainer.limit_train_batches=3",
+                                   "trainer.max_steps=13"])  # fmt: skip
+@pytest.mark.parametrize("at", [3, 6])
+def test_exact_under_any_count_of_steps(tmp_path: Path, words: str, at: int) -> None:
+    """R2: gradients that are being gathered are in no checkpoint, so none is written then; limits change nothing."""
+    words = f"{words} task.harm=terminate_once task.at={at} {STEPS}"
+    with pytest.raises(Interrupted):
+        sweep_here(tmp_path / "stopped", words)
+    sweep_here(tmp_path / "stopped", words)
+    sweep_here(tmp_path / "straight", words)
+    assert scores(tmp_path / "stopped") == scores(tmp_path / "straight") != {}
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "straight")
+
+
+def test_force_recomputes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """force=true begins anew what failed or is done, and goes on with a forced attempt that was stopped."""
+    words = f"task.harm=fail_once task.at=8 {STEPS}"
+    sweep_here(tmp_path, words)
+    sweep_here(tmp_path, f"{words} force=true")
+    sweep_here(tmp_path, f"{words} force=true")
+    assert capsys.readouterr().out.count(" starts: ") == 3
+    words = f"task.harm=terminate_once task.at=8 {STEPS} force=true"
+    with pytest.raises(Interrupted):
+        sweep_here(tmp_path, words)
+    sweep_here(tmp_path, words)
+    assert "goes on from its last checkpoint" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])
@@ -301,13 +343,13 @@ def test_threads_are_kept(tmp_path: Path) -> None:
 
 def test_stopped_cell_of_a_notebook(tmp_path: Path) -> None:
     """Python's own KeyboardInterrupt, without our handlers, is a stop too and no failure."""
+    interrupts.installed = False
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     plan = make_plan(request_of(tmp_path, "task.harm=interrupt"))
     with pytest.raises(BaseException) as caught:  # noqa: PT011 - Interrupted is no Exception
         attempt(plan)
     assert caught.typename == "Interrupted"
     assert list(states(tmp_path).values()) == ["interrupted"]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it ignored
-    assert isinstance(OneByOne().busy, bool)
 
 
 @pytest.mark.long

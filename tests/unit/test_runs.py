@@ -77,6 +77,9 @@ def test_numbers_that_mean_the_same_are_one_cell() -> None:
 
     assert cell("task.warmup=1") == cell("task.warmup=1.0")
     assert cell("trainer.limit_train_batches=1") != cell("trainer.limit_train_batches=1.0")
+    assert cell("+trainer.overfit_batches=1") != cell("+trainer.overfit_batches=1.0")
+    assert cell("trainer.precision=32") == cell("trainer.precision=32-true") != cell("trainer.precision=bf16")
+    assert cell("+trainer.accumulate_grad_batches=1", "+trainer.num_nodes=1") == cell()
 
 
 def test_two_names_of_one_layer_are_one_cell() -> None:

@@ -25,6 +25,9 @@ class SerialLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Compose all configs, then run the sweep: what is edited from here on changes no cell."""
+        if self.config.hydra.sweeper.get("max_batch_size") is not None:
+            hint = "hydra/launcher=parallel hydra.launcher.n_jobs=2 limits the cells at a time"
+            raise UsageError(f"a sweep is planned as a whole, so leave hydra.sweeper.max_batch_size out: {hint}")
         setup_globals()
         scores = run_sweep([self._request(list(words)) for words in job_overrides], self._crew_of)
         return [_returned(words, score) for words, score in zip(job_overrides, scores, strict=True)]

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from losslab.divergence import DivergedError
 from losslab.files import read_json, remove_parts, write_json, write_text
-from losslab.runs.checkpoint import CheckpointFile, newest_whole
+from losslab.runs.checkpoint import CheckpointFile, newest_whole, previous
 from losslab.runs.interrupts import Interrupted, interrupts
 from losslab.runs.journal import Journal
 from losslab.runs.locks import LockError, Owner
@@ -78,12 +78,12 @@ def _follow(plan: Plan) -> Outcome:
 
 
 def _attempted(plan: Plan, journal: Journal) -> Outcome:
-    folder = plan.folder
-    before = read_status(folder)
+    folder, before = plan.folder, dict[str, Any]()
     training: Training | None = None
     error: BaseException | None = None
     threads = torch.get_num_threads()
     try:
+        before = read_status(folder)
         resume = _resume(plan, folder, before)
         threads = before.get("threads", threads) if resume else threads
         training = Training(plan, folder, resume)
@@ -93,8 +93,10 @@ def _attempted(plan: Plan, journal: Journal) -> Outcome:
     except BaseException as caught:  # noqa: BLE001 - judged and recorded below, and asked stops are raised again
         error = caught
         entry = _ending(plan, caught, training)
+    begun = training is not None and training.begun
+    made = {"threads": threads, "forced": plan.settings["force"]} if begun else _made(before)
     with interrupts.held():
-        return _record(plan, folder, journal, entry, error, threads=threads)
+        return _record(plan, folder, journal, entry, error, **made)
 
 
 def _logged_attempt(training: Training, threads: int) -> dict[str, Any]:
@@ -112,11 +114,12 @@ def _logged_attempt(training: Training, threads: int) -> dict[str, Any]:
 def _begin(training: Training, threads: int) -> None:
     """Say in the folder what is about to run."""
     folder, settings = training.folder, training.plan.settings
-    attempts = read_json(folder / "provenance.json").get("attempts", []) if training.resume else []
+    attempts = read_json(folder / "provenance.json").get("attempts", [])
     remove_parts(folder)
-    write_status(folder, "running", threads=threads)
+    write_status(folder, "running", threads=threads, forced=settings["force"])
+    training.begun = True
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(masked(settings))))
-    made = {**provenance(), "threads": threads}
+    made = {**provenance(), "threads": threads, "resumed": training.resume is not None}
     write_json(folder / "provenance.json", {"seed": settings["seed"], "attempts": [*attempts, made]})
     how = f"goes on from {training.resume.name}" if training.resume else "starts"
     logging.getLogger(__name__).info("attempt %d %s: process %d, threads %d", len(attempts) + 1, how, os.getpid(),
@@ -153,6 +156,9 @@ def _record(
     plan: Plan, folder: Path, journal: Journal, entry: dict[str, Any], error: BaseException | None, **more: Any
 ) -> Outcome:
     """Write the end into the journal and then into the folder."""
+    if not plan.lock.is_held():
+        reason = f"this process stood still for so long that {plan.lock.owner} took the cell over"
+        return Outcome(plan, {**entry, "state": "interrupted", "reason": reason, "rows": [], "refused": True})
     more |= {key: entry[key] for key in ("reason", "step", "term") if key in entry}
     try:
         journal.append(entry)
@@ -168,14 +174,22 @@ def _record(
     return outcome
 
 
+def _made(status: dict[str, Any]) -> dict[str, Any]:
+    """Give what an earlier status says of code, libraries and threads, which stays true of its checkpoint."""
+    return {key: status[key] for key in ("code", "libraries", "threads", "forced") if key in status}
+
+
 def bury(plan: Plan, state: str, reason: str) -> Outcome | None:
     """Write down the end of a cell whose process could not; None if another process has taken it over already."""
     if not plan.lock.claim():
         return None
     try:
-        journal, threads = Journal(plan.cell.outputs / "journal.jsonl"), read_status(plan.folder).get("threads")
-        more = {} if threads is None else {"threads": threads}
-        return _record(plan, plan.folder, journal, entry_of(plan, state, reason=reason), None, **more)
+        journal, made = Journal(plan.cell.outputs / "journal.jsonl"), _made(read_status(plan.folder))
+        lines = [entry for entry in journal.read() if entry.get("cell") == plan.cell.id]
+        if lines and lines[-1]["state"] == "done" and read_status(plan.folder).get("state") == "running":
+            write_status(plan.folder, "done", **made)  # it died between its line and its status
+            return Outcome(plan, journal.cells[plan.cell.id])
+        return _record(plan, plan.folder, journal, entry_of(plan, state, reason=reason), None, **made)
     finally:
         plan.lock.release()
 
@@ -204,7 +218,9 @@ def _resume(plan: Plan, folder: Path, before: dict[str, Any]) -> Path | None:
     """
     path, force = checkpoint_path(folder), plan.settings["force"]
     changes = drift(before) if before else []
-    anew = before.get("state") == "diverged" or (force and (before.get("state") == "done" or bool(changes)))
+    # A forced attempt that was stopped is gone on with; what stands there without force is recomputed.
+    going_on = before.get("forced") and before.get("state") in ("running", "interrupted") and not changes
+    anew = before.get("state") == "diverged" or (force and not going_on)
     if changes and not anew and plan.settings["on_drift"] != "continue":
         anew = plan.settings["on_drift"] == "restart"
         if not anew and any(path.parent.glob("*.ckpt")):
@@ -214,13 +230,10 @@ def _resume(plan: Plan, folder: Path, before: dict[str, Any]) -> Path | None:
             )
     if anew:
         CheckpointFile().remove_checkpoint(path)
-    try:
-        return newest_whole(path)
-    except ValueError:
-        if not force:
-            raise
-        CheckpointFile().remove_checkpoint(path)
-        return None
+    found = newest_whole(path)
+    if found == previous(path) and path.exists():
+        path.replace(path.with_suffix(".broken"))  # or the next checkpoint would put it in the whole one's place
+    return found
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from losslab.config import NOT_BUILT
+from losslab.runs.secrets import masked
 
 SCHEMA = 1
 """Version of the identity; a change of the rules below makes new ids."""
@@ -22,14 +23,24 @@ NOT_COUNTED = (
     "trainer.accelerator",
     "trainer.devices",  # data.batch_size is the batch over all devices, and batch norm sees it whole on GPUs
     "trainer.strategy",
+    "trainer.num_nodes",
     "trainer.log_every_n_steps",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
 )
 """Keys inside them that change no number."""
 
-SHARES = ("trainer.limit_train_batches", "trainer.limit_test_batches")
+SHARES = tuple(
+    f"trainer.{key}"
+    for key in ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches",
+                "overfit_batches", "val_check_interval")
+)  # fmt: skip
 """Keys for which 1.0, a share, is another value than 1, a number of batches; elsewhere the two are one."""
 
-ADDED: dict[str, Any] = {}
+PRECISIONS = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+"""Lightning's short names of precisions, and what they mean."""
+
+ADDED: dict[str, Any] = {"trainer.accumulate_grad_batches": 1, "trainer.gradient_clip_val": None}
 """Keys that came after the first cells were computed, with the values that those had without knowing: such a key and
 value leave an id as it was."""
 
@@ -79,8 +90,8 @@ def identify(
     """
     counted = {key: _counted(settings[key], key) for key in COUNTED}
     text = json.dumps({"schema": SCHEMA, "content": content, **counted}, sort_keys=True, allow_nan=False)
-    given = _given(settings, overrides)
-    axes = _axes(settings, choices or {})
+    given = masked(_given(settings, overrides))
+    axes = masked(_axes(settings, choices or {}))
     return Cell(
         id=hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH],
         task=_name(settings["task"]),
@@ -126,6 +137,8 @@ def _counted(node: Any, path: str) -> Any:
         return {key: _counted(inner, f"{path}.{key}") for key, inner in kept.items()}
     if isinstance(node, list):
         return [_counted(inner, path) for inner in node]
+    if path == "trainer.precision":
+        return PRECISIONS.get(str(node), node)
     if isinstance(node, float) and node.is_integer() and path not in SHARES:
         return int(node)
     return node

@@ -88,7 +88,7 @@ def newest_whole(path: Path) -> Path | None:
         except BROKEN as error:
             logging.getLogger(__name__).warning("checkpoint %s is broken: %s", candidate, error)
     if there:
-        raise ValueError(f"no checkpoint in {path.parent} can be read; on_drift=restart begins the cell anew")
+        raise ValueError(f"no checkpoint in {path.parent} can be read; force=true begins the cell anew")
     return None
 
 
@@ -144,6 +144,8 @@ class Checkpoints(Checkpoint):
         Raises:
             DivergedError: a gradient is NaN or infinite; it names the first parameter that has one.
         """
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            return  # it skips steps whose gradients overflow, and that is how it finds its scale
         named = [(name, parameter.grad) for name, parameter in pl_module.named_parameters()]
         gradients = {name: gradient for name, gradient in named if gradient is not None}
         if gradients and not torch.nn.utils.get_total_norm(gradients.values()).isfinite():
@@ -158,7 +160,9 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         """Write, where the time has come, and stop, where that was asked for; a last step waits for the epoch's end."""
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        stepped = progress.current.ready % trainer.accumulate_grad_batches == 0  # gradients are in no checkpoint
+        if stepped and not progress.is_last_batch:
             self._write_or_stop(trainer, _pending(trainer))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -20,7 +20,7 @@ from losslab.runs import summary
 from losslab.runs.crews import Crew, OneByOne
 from losslab.runs.interrupts import Interrupted, interrupts
 from losslab.runs.journal import Journal
-from losslab.runs.manifest import freeze, sweep_id
+from losslab.runs.manifest import freeze, sweep_id, unplanned
 from losslab.runs.plan import Plan, Request, make_plan, make_plans
 from losslab.runs.sentences import sentence
 from losslab.runs.states import Outcome
@@ -87,16 +87,18 @@ def run_sweep(requests: Sequence[Request], crew_of: Callable[[Sequence[Request]]
     outputs, rules = _outputs(whole), _rules(whole[0])
     crew = crew_of(whole)  # first of all, since processes import libraries while the data are read here
     plans, cells, bad = make_plans(requests, name)
-    plans = _begin(name, plans, outputs)
+    plans = _begin(name, plans, bad, outputs)
     sweep = _sweep(plans, outputs, rules, crew, lambda outcome, settled: summary.tally(outcome, settled, len(plans)))
     try:
+        if bad and rules.on_error == "stop":
+            sweep.stop(f"on_error=stop, and {bad[0][0].words} can't be planned")
         sweep.run()
     finally:
         summary.show_sweep(name, sweep.outcomes(), bad)
         if sweep.stopped_by is not None:
             print(f"the sweep stopped: {sweep.stopped_by}; the same command goes on", file=sys.stderr)
     codes.extend(FAILED for outcome in sweep.outcomes() if outcome.state != "done")
-    codes.extend(_code(error) for _, error in bad)
+    codes.extend(FAILED for _ in bad)
     return [_score(sweep.settled.get(cells.get(index, ""))) for index in range(len(requests))]
 
 
@@ -128,16 +130,17 @@ def _say_nothing(outcome: Outcome, settled: int) -> None:
     """Leave it to `_told`."""
 
 
-def _begin(name: str, plans: list[Plan], outputs: Path) -> list[Plan]:
+def _begin(name: str, plans: list[Plan], bad: list[tuple[Request, Exception]], outputs: Path) -> list[Plan]:
     """Freeze a sweep's configs, and write into the journal which cells it has."""
     try:
-        plans, new = freeze(name, plans, outputs)
-        if new:
-            cells = [
-                {"cell": p.cell.id, "task": p.cell.task, "label": p.cell.label, "axes": p.cell.axes} for p in plans
-            ]
-            began = datetime.now(UTC).isoformat(timespec="seconds")
-            Journal(outputs / "journal.jsonl").append({"sweep": name, "began": began, "cells": cells})
+        plans = freeze(name, plans, bad, outputs)
+        cells = [{"cell": p.cell.id, "task": p.cell.task, "label": p.cell.label, "axes": p.cell.axes} for p in plans]
+        says = {"sweep": name, "cells": cells, "unplanned": unplanned(bad)}
+        journal = Journal(outputs / "journal.jsonl")
+        journal.read()
+        known = journal.sweeps.get(name, {})
+        if any(known.get(key) != value for key, value in says.items()):
+            journal.append({**says, "began": datetime.now(UTC).isoformat(timespec="seconds")})
     except OSError as error:
         raise UsageError(f"can't write into outputs={outputs}: {sentence(error)}") from error
     return plans

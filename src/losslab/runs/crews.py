@@ -5,6 +5,7 @@ import gc
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from losslab.runs.interrupts import Interrupted, interrupts
 from losslab.runs.locks import Owner
@@ -108,10 +109,11 @@ class Processes:
         self.devices = _devices()
         self.jobs = jobs or len(self.devices) or 2
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["losslab.runs.crews", "losslab.runs.attempt", *modules])
+        self.context.set_forkserver_preload(["losslab.runs.server", "losslab.runs.attempt", *modules])
         with _environment(OMP_NUM_THREADS=str(threads_each(self.jobs)), OMP_WAIT_POLICY="passive"):
             multiprocessing.forkserver.ensure_running()
         self._slots: dict[int, tuple[Plan, BaseProcess, Connection]] = {}
+        self._told: dict[int, list[Any]] = {}
 
     @property
     def free(self) -> bool:
@@ -127,6 +129,10 @@ class Processes:
         """Start a process for the cell, with a device of its own where there are some."""
         slot = next(number for number in range(self.jobs) if number not in self._slots)
         device = self.devices[slot % len(self.devices)] if self.devices else None
+        with interrupts.held():  # a process that is not in the list could not be stopped
+            self._begin(slot, plan, stale, device)
+
+    def _begin(self, slot: int, plan: Plan, stale: Owner | None, device: str | None) -> None:
         mine, theirs = self.context.Pipe(duplex=False)
         process = self.context.Process(
             # A copy, since a plan that has looked at its lock can't be sent.
@@ -140,9 +146,16 @@ class Processes:
 
     def ended(self, seconds: float = 0.5) -> list[Ended]:
         """Wait for the next end, and say of a process that was killed what the killed can't."""
-        wait([process.sentinel for _, process, _ in self._slots.values()], timeout=seconds)
-        gone = [slot for slot, (_, process, _) in self._slots.items() if not process.is_alive()]
-        return [self._fetch(*self._slots.pop(slot)) for slot in gone]
+        slots = self._slots
+        pipes = [pipe for number, (_, _, pipe) in slots.items() if number not in self._told]
+        wait([*(process.sentinel for _, process, _ in slots.values()), *pipes], timeout=seconds)
+        for number, (_, _, pipe) in slots.items():  # at once, since a pipe holds 64 kB and its writer waits
+            if number not in self._told and pipe.poll():
+                with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):  # it was killed while writing
+                    self._told[number] = [pipe.recv()]
+                self._told.setdefault(number, [])
+        gone = [number for number, (_, process, _) in slots.items() if not process.is_alive()]
+        return [self._fetch(*slots.pop(number), self._told.pop(number, [])) for number in gone]
 
     def stop(self) -> list[Ended]:
         """Ask all processes to stop at the end of their step; kill those that don't."""
@@ -160,13 +173,11 @@ class Processes:
         for _, process, _ in list(self._slots.values()):
             process.kill()
 
-    def _fetch(self, plan: Plan, process: BaseProcess, results: Connection) -> Ended:
+    def _fetch(self, plan: Plan, process: BaseProcess, pipe: Connection, told: list[Any]) -> Ended:
         process.join()
-        with results:
-            told = results.poll()  # true at the end of the pipe too
-            with contextlib.suppress(EOFError):
-                found = results.recv() if told else None
-                return plan, None if found is None else Outcome(plan, found["entry"], again=found["again"])
+        pipe.close()
+        if told:
+            return plan, None if told[0] is None else Outcome(plan, told[0]["entry"], again=told[0]["again"])
         from losslab.runs.attempt import bury
 
         return plan, bury(plan, *_how_it_died(process.exitcode))
@@ -183,7 +194,7 @@ def _cell_process(plan: Plan, stale: Owner | None, device: str | None, threads: 
     for number in (signal.SIGINT, signal.SIGHUP):  # these reach the sweep too, which asks by SIGTERM
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    interrupts.install()
+    interrupts.install(once=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device  # CUDA reads it when it starts, which it has not

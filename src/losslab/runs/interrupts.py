@@ -33,10 +33,15 @@ class Interrupts:
     def __init__(self) -> None:
         """Begin with nothing asked."""
         self.asked: int | None = None
-        self.training = self.finishing = self.installed = False
+        self.training = self.finishing = self.installed = self.once = False
 
-    def install(self) -> None:
-        """Take the signals, where Python allows it: in the main thread."""
+    def install(self, *, once: bool | None = None) -> None:
+        """Take the signals, where Python allows it: in the main thread.
+
+        Args:
+            once: whether a second signal asks nothing new: one to a group of processes comes twice.
+        """
+        self.once = self.once if once is None else once
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # such as SIGINT in a cell of a parallel sweep
@@ -69,8 +74,9 @@ class Interrupts:
         again, self.asked = self.asked is not None, number
         if self.finishing:
             return
-        if self.training and not again:
-            print("stopping after this step; once more stops at once", file=sys.stderr, flush=True)
+        if self.training and (self.once or not again):
+            if not again:
+                print("stopping after this step; once more stops at once", file=sys.stderr, flush=True)
             return
         self.raise_asked()
 

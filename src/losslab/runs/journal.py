@@ -30,6 +30,7 @@ class Journal:
         self.cells: dict[str, dict[str, Any]] = {}
         self.sweeps: dict[str, dict[str, Any]] = {}
         self.damaged: list[int] = []
+        self.line_of: dict[str, int] = {}
         self.lines = self._offset = 0
 
     def append(self, entry: dict[str, Any]) -> None:
@@ -71,9 +72,11 @@ class Journal:
         # A torn end is seen as damaged now, and again as a part of what closes it later: it is not counted twice.
         whole, newline, torn = text.rpartition(b"\n")
         self._offset += len(whole) + len(newline)
-        found = [entry for line in (whole.split(b"\n") if newline else []) if (entry := self._parse(line)) is not None]
-        for entry in found:
-            self._sort_in(entry)
+        found = []
+        for line in whole.split(b"\n") if newline else []:
+            if (entry := self._parse(line)) is not None:
+                self._sort_in(entry)
+                found.append(entry)
         self.torn = bool(torn)
         return found
 
@@ -103,6 +106,7 @@ class Journal:
         if "cells" in entry:
             self.sweeps[entry["sweep"]] = entry
             return
+        self.line_of[entry["cell"]] = self.lines
         before = self.cells.get(entry["cell"])
         if before is None or before["state"] not in FINAL or entry["state"] in FINAL:
             self.cells[entry["cell"]] = entry

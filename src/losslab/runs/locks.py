@@ -93,12 +93,27 @@ class CellLock:
             self.owner = self._read(file)
             return self._is_dead(self.owner)
 
+    def is_held(self) -> bool:
+        """Tell whether the right is still ours: a machine that slept for long may have lost it to another."""
+        if self._file is None:
+            return False
+        try:
+            with self.path.open("rb") as file:
+                owner = self._read(file)
+        except (FileNotFoundError, LockError):
+            return False
+        if (owner.boot, owner.pid) != (boot(), os.getpid()):
+            self.owner = owner
+            return False
+        return True
+
     def release(self) -> None:
         """Give the right back."""
         if self._file is not None:
             self._stop.set()
             self._heart.join()
-            self.path.unlink(missing_ok=True)
+            if self.is_held():
+                self.path.unlink(missing_ok=True)
             self._file.close()
             self._file = None
 
@@ -106,17 +121,17 @@ class CellLock:
         """Make the file, whole and locked before it has its name; None if there is one."""
         for left in self.path.parent.glob(f".{self.path.name}.*"):
             _remove_if_dead(left)
-        own = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        own = self.path.with_name(f".{self.path.name}.{platform.node()}.{os.getpid()}")
         file = own.open("w+b")
         fcntl.flock(file, fcntl.LOCK_EX)
         _write(file, 0)
         try:
             os.link(own, self.path)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # another is there, or took ours for a dead one's: look again
             file.close()
             return None
         finally:
-            own.unlink()
+            own.unlink(missing_ok=True)
         return file
 
     def _take(self, stale: Owner | None) -> BinaryIO | None:
@@ -175,6 +190,8 @@ class CellLock:
     def _beat(self, file: BinaryIO) -> None:
         beat = 0
         while not self._stop.wait(BEAT_SECONDS):
+            if not self.is_held():
+                return
             beat += 1
             with contextlib.suppress(OSError):  # a full disk stops no heart
                 _write(file, beat)

@@ -11,7 +11,8 @@ from losslab.files import read_json, write_json
 from losslab.runs.cell import COUNTED
 from losslab.runs.plan import Plan, Request, noted
 from losslab.runs.provenance import code_hash, libraries
-from losslab.runs.secrets import masked
+from losslab.runs.secrets import masked, masked_words
+from losslab.runs.sentences import sentence
 
 UNNAMED = ("outputs", "force", "on_error", "on_drift", "retries", "checkpoint_seconds", "stale_seconds", "logger")
 """Keys that say how a sweep is run, not what it asks: with other values of them it is the same sweep."""
@@ -23,12 +24,17 @@ def sweep_id(requests: Sequence[Request]) -> str:
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:8]
 
 
-def freeze(sweep: str, plans: Sequence[Plan], outputs: Path) -> tuple[list[Plan], bool]:
+def freeze(sweep: str, plans: Sequence[Plan], bad: Sequence[tuple[Request, Exception]], outputs: Path) -> list[Plan]:
     """Write down what the sweep is going to compute, and compare it with what it was when it began.
 
+    Args:
+        sweep: its id.
+        plans: the cells.
+        bad: the requests that can't be one, with what is wrong.
+        outputs: where the manifest goes.
+
     Returns:
-        The plans, with a note where the config is another than the one that the same words meant before; and
-        whether there is something new.
+        The plans, with a note where the config is another than the one that the same words meant before.
     """
     folder = outputs / "sweeps" / sweep
     earlier = sorted(folder.glob("manifest-*.json"))
@@ -40,12 +46,17 @@ def freeze(sweep: str, plans: Sequence[Plan], outputs: Path) -> tuple[list[Plan]
          "settings": masked(plan.settings)}
         for plan in plans
     ]  # fmt: skip
-    now = {"cells": cells, "code": code_hash(), "libraries": libraries()}
+    now = {"cells": cells, "unplanned": unplanned(bad), "code": code_hash(), "libraries": libraries()}
     if now == {key: before.get(key) for key in now}:
-        return plans, False
+        return plans
     began = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(folder / f"manifest-{len(earlier) + 1:03}.json", {"sweep": sweep, "began": began, **now})
-    return plans, {cell["cell"] for cell in cells} != {cell["cell"] for cell in before.get("cells", [])}
+    return plans
+
+
+def unplanned(bad: Sequence[tuple[Request, Exception]]) -> list[dict[str, str]]:
+    """Tell of the requests that are no cells what they said and why."""
+    return [{"words": request.words, "reason": str(masked(sentence(error)))} for request, error in bad]
 
 
 def _asking(request: Request) -> list[str]:
@@ -53,13 +64,15 @@ def _asking(request: Request) -> list[str]:
 
 
 def _words(plan: Plan) -> str:
-    return " ".join(_asking(plan.request))
+    return " ".join(masked_words(_asking(plan.request)))
 
 
 def _compared(plan: Plan, before: dict[str, Any] | None, began: str) -> Plan:
     if before is None or before["cell"] == plan.cell.id:
         return plan
-    old, new = (dict(_leaves({key: node[key] for key in COUNTED})) for node in (before["settings"], plan.settings))
+    old, new = (
+        dict(_leaves({key: node[key] for key in COUNTED})) for node in (before["settings"], masked(plan.settings))
+    )
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     changes = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in keys) or "the data hold something else"
     return noted(plan, f"config changed since {began}: {changes}; a new cell, the one before is {before['cell']}")

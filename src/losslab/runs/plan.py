@@ -10,6 +10,7 @@ from losslab.config import check_targets
 from losslab.runs.cell import Cell, identify
 from losslab.runs.content import content
 from losslab.runs.locks import CellLock
+from losslab.runs.secrets import masked_words
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Request:
     @property
     def words(self) -> str:
         """Spell the request as the command did."""
-        return " ".join(self.overrides) or "the defaults"
+        return " ".join(masked_words(self.overrides)) or "the defaults"
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,14 @@ class Plan:
         cell: its name and place.
         request: what it was asked with.
         sweep: the id of the sweep that it belongs to.
+        content: hash of what the data held when the plan was made.
         notes: what a reader of the results should know, such as a config that has changed.
     """
 
     cell: Cell
     request: Request
     sweep: str | None = None
+    content: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -75,9 +78,8 @@ def make_plan(request: Request, sweep: str | None = None) -> Plan:
     settings = request.settings
     check_targets(settings)  # imports all that the cell will run: sources that change later change nothing
     outputs = Path(settings["outputs"])
-    return Plan(
-        identify(settings, content(settings["data"], outputs), request.choices, request.overrides), request, sweep
-    )
+    held = content(settings["data"], outputs)
+    return Plan(identify(settings, held, request.choices, request.overrides), request, sweep, held)
 
 
 def make_plans(

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from losslab.runs.secrets import masked
+from losslab.runs.secrets import masked_words
 
 LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "kornia", "hydra-core", "omegaconf", "numpy")
 
@@ -28,7 +28,7 @@ def provenance() -> dict[str, Any]:
         "code": code_hash(),
         "git": _git("rev-parse", "HEAD"),
         "git_changes": _git("status", "--porcelain"),
-        "command": masked(sys.argv),
+        "command": masked_words(sys.argv),
     }
 
 

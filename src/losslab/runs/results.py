@@ -51,7 +51,14 @@ def latest(journal: Journal) -> list[dict[str, Any]]:
         for cell in sweep["cells"]
         if cell["cell"] not in journal.cells
     }
-    return [*journal.cells.values(), *planned.values()]
+    # The words of what can't be planned stand for its axes, since no config says them.
+    unplanned = [
+        {"cell": "", "state": "failed", "label": each["words"], "folder": "", "axes": {"words": each["words"]},
+         "sweep": sweep["sweep"], "reason": each["reason"], "rows": []}
+        for sweep in journal.sweeps.values()
+        for each in sweep.get("unplanned", [])
+    ]  # fmt: skip
+    return [*journal.cells.values(), *planned.values(), *unplanned]
 
 
 def _lines(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:

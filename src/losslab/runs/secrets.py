@@ -2,9 +2,10 @@
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
-VARIABLES = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+VARIABLES = re.compile(r"(^|_)(API)?(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(_|$)", re.IGNORECASE)
 """Names of environment variables whose values are secrets."""
 
 KEYS = re.compile(r"(^|_)(key|token|secret|password|credentials?)$", re.IGNORECASE)
@@ -23,6 +24,16 @@ def masked(node: Any) -> Any:
         node: dicts, lists, words and numbers.
     """
     return _masked(node, _secrets())
+
+
+def masked_words(words: Iterable[str]) -> list[str]:
+    """Give the words of a command in which no secret can be read, of variables nor of keys such as api_key=..."""
+    return [str(masked(_hidden(word))) for word in words]
+
+
+def _hidden(word: str) -> str:
+    key, equals, value = word.partition("=")
+    return f"{key}={MASK}" if equals and _is_secret(key.rpartition(".")[2].lstrip("+"), value) else word
 
 
 def _masked(node: Any, secrets: list[str]) -> Any:

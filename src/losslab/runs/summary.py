@@ -1,5 +1,6 @@
 """What a run and a sweep say at their start, on their way and at their end."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,15 @@ WIDE = 200
 
 
 def console() -> Console:
-    """Give a console that cuts nothing off in a file or a pipe."""
-    found = Console(soft_wrap=True)
-    return found if found.is_terminal else Console(width=WIDE, soft_wrap=True)
+    """Give a console that cuts nothing off in a file or a pipe, and takes all text as text: errors hold brackets."""
+    width = None if Console().is_terminal else WIDE
+    return Console(width=width, soft_wrap=True, markup=False, emoji=False, highlight=False)
+
+
+def say(what: Any) -> None:
+    """Print; that nobody reads any more is no reason for a cell to fail."""
+    with contextlib.suppress(OSError):
+        console().print(what)
 
 
 def announce(cell: Cell, folder: Path, facts: dict[str, int], resume: Path | None) -> None:
@@ -28,12 +35,12 @@ def announce(cell: Cell, folder: Path, facts: dict[str, int], resume: Path | Non
     how = "goes on from its last checkpoint" if resume else "starts"
     if resume is not None and resume.stem.endswith("-1"):
         how = "goes on from the checkpoint before the last, which is broken"
-    console().print(f"{cell.task}/{cell.label} {how}: {counts}\n  {folder}", highlight=False)
+    say(f"{cell.task}/{cell.label} {how}: {counts}\n  {folder}")
 
 
 def show(outcome: Outcome) -> None:
     """Print a done cell's scores and where its pictures are."""
-    plan, entry, out = outcome.plan, outcome.entry, console()
+    plan, entry = outcome.plan, outcome.entry
     table = Table(title=f"{plan.cell.task}/{plan.cell.label}  {plan.cell.id}", title_justify="left")
     table.add_column("score")
     table.add_column("value", justify="right")
@@ -41,13 +48,13 @@ def show(outcome: Outcome) -> None:
         for name, value in row.items():
             table.add_row(name, _shown(value))
     table.add_row("seconds", str(entry["seconds"]))
-    out.print(table)
+    say(table)
     if outcome.again:
         how = ", by ".join(["done before", *outcome.notes])
-        out.print(f"{how}; force=true computes it again", highlight=False)
+        say(f"{how}; force=true computes it again")
     for path in sorted((plan.cell.outputs / entry["folder"] / "images").glob("*.png")):
         if "-step" not in path.name:
-            out.print(f"  {path}", highlight=False)
+            say(f"  {path}")
 
 
 def tally(outcome: Outcome, settled: int, total: int) -> None:
@@ -55,34 +62,33 @@ def tally(outcome: Outcome, settled: int, total: int) -> None:
     entry = outcome.entry
     what = f"{entry['primary']:.4g}" if "primary" in entry else str(entry.get("reason", ""))
     place = f"{settled}/{total} {outcome.state} {outcome.plan.cell.task}/{outcome.plan.cell.label}"
-    console().print(f"{place}: {what} ({entry.get('seconds', 0)} s)", highlight=False)
+    say(f"{place}: {what} ({entry.get('seconds', 0)} s)")
 
 
 def waiting(plans: Sequence[Plan]) -> None:
     """Say which cells another process is computing."""
     for plan in plans:
-        console().print(f"waiting for {plan.folder.name}, which {plan.lock.owner} computes", highlight=False)
+        say(f"waiting for {plan.folder.name}, which {plan.lock.owner} computes")
 
 
 def show_sweep(sweep: str, outcomes: Sequence[Outcome], bad: Iterable[tuple[Request, Exception]]) -> None:
     """Print the table of all cells of a sweep, and what is to be said of those that are not done."""
-    out = console()
-    out.print(cells_table(f"sweep {sweep}", [{**o.entry, "axes": o.plan.cell.axes} for o in outcomes]))
+    say(cells_table(f"sweep {sweep}", [{**o.entry, "axes": o.plan.cell.axes} for o in outcomes]))
     for outcome in outcomes:
         notes = "; ".join(outcome.notes)
         if outcome.state != "done" or notes:
             name = f"{outcome.plan.cell.task}/{outcome.plan.folder.name}"
-            out.print(f"{outcome.state}  {name}: {notes or 'not begun'}", highlight=False)
-        if outcome.state in ("failed", "diverged", "interrupted"):
-            out.print(f"  log: {outcome.plan.folder / 'log.txt'}", highlight=False)
+            say(f"{outcome.state}  {name}: {notes or 'not begun'}")
+        if (outcome.plan.folder / "log.txt").exists() and outcome.state in ("failed", "diverged", "interrupted"):
+            say(f"  log: {outcome.plan.folder / 'log.txt'}")
     bad = list(bad)
     for request, error in bad:
-        out.print(f"failed  {request.words}: {sentence(error)}", highlight=False)
+        say(f"failed  {request.words}: {sentence(error)}")
     again = sum(outcome.again for outcome in outcomes)
     counts = {state: sum(outcome.state == state for outcome in outcomes) for state in STATES}
     counts["failed"] += len(bad)
     found = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    out.print(f"{found} of {len(outcomes) + len(bad)} cells; {again} of them were there before", highlight=False)
+    say(f"{found} of {len(outcomes) + len(bad)} cells; {again} of them were there before")
 
 
 def cells_table(title: str, entries: Sequence[dict[str, Any]]) -> Table:

@@ -1,5 +1,6 @@
 """A sweep: every cell once, whatever becomes of the others, and at the end a table that names them all."""
 
+import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from losslab.runs.interrupts import Interrupted
 from losslab.runs.journal import Journal
 from losslab.runs.locks import LockError
 from losslab.runs.plan import Plan
+from losslab.runs.sentences import sentence
 from losslab.runs.states import Outcome, entry_of, standing
 
 POLL_SECONDS = 0.5
@@ -73,6 +75,8 @@ class Sweep:
         self.todo, self.elsewhere = deque(plans), list[Plan]()
         self.settled: dict[str, Outcome] = {}
         self.tries: Counter[str] = Counter()
+        self.waited: dict[str, int] = {}
+        """Lines that the journal had when the wait for a cell began."""
         self.stopped_by: str | None = None
         """Why no further cell began, if so."""
 
@@ -85,8 +89,7 @@ class Sweep:
         try:
             while self.todo or self.crew.busy or self.elsewhere:
                 self._start()
-                for plan, outcome in self.crew.ended():
-                    self._settle(plan, outcome)
+                self._take_ended()
                 self._look_elsewhere()
         except Interrupted as stop:
             if stop.outcome is not None:
@@ -95,29 +98,53 @@ class Sweep:
                 if outcome is not None:
                     self.settled[plan.cell.id] = outcome
             raise
+        except BaseException:
+            self.crew.stop()
+            raise
         return self.outcomes()
 
     def outcomes(self) -> list[Outcome]:
-        """Give an outcome a plan; those that never began are planned."""
-        return [self.settled.get(plan.cell.id) or Outcome(plan, entry_of(plan, "planned")) for plan in self.plans]
+        """Give an outcome a plan, in their order; of what did not end here, the journal and the locks tell."""
+        self.journal.read()
+        return [self.settled.get(plan.cell.id) or self._unsettled(plan) for plan in self.plans]
+
+    def _unsettled(self, plan: Plan) -> Outcome:
+        if (entry := self.journal.cells.get(plan.cell.id)) is not None:
+            return Outcome(plan, entry, again=True)
+        with contextlib.suppress(OSError, LockError):
+            if not plan.lock.is_free():
+                return Outcome(plan, entry_of(plan, "running", reason=f"by {plan.lock.owner}"))
+        return Outcome(plan, entry_of(plan, "planned"))
 
     def _start(self) -> None:
         while self.todo and self.crew.free:
             plan = self.todo.popleft()
             self.journal.read()
-            if (known := standing(plan, self.journal)) is not None:
+            known = standing(plan, self.journal) or self._failed_elsewhere(plan)
+            if known is not None:
                 self.settled[plan.cell.id] = known
                 continue
             try:
                 free = plan.lock.is_free()
-            except LockError as error:
-                self.settled[plan.cell.id] = Outcome(plan, entry_of(plan, "failed", reason=str(error)), error=error)
+            except (OSError, LockError) as error:
+                failed = entry_of(plan, "failed", reason=sentence(error))
+                self.settled[plan.cell.id] = Outcome(plan, failed, error=error)
                 continue
             if not free:
                 self._wait_for(plan)
             else:
                 self.tries[plan.cell.id] += 1
                 self.crew.start(plan, plan.lock.owner)
+
+    def _failed_elsewhere(self, plan: Plan) -> Outcome | None:
+        """Take the failure of the process that was waited for: it need not be computed once more."""
+        entry = self.journal.cells.get(plan.cell.id)
+        new = self.journal.line_of.get(plan.cell.id, 0) > self.waited.get(plan.cell.id, self.journal.lines)
+        return Outcome(plan, entry) if entry is not None and new and entry["state"] == "failed" else None
+
+    def _take_ended(self) -> None:
+        for plan, outcome in self.crew.ended():
+            self._settle(plan, outcome)
 
     def _settle(self, plan: Plan, outcome: Outcome | None) -> None:
         if outcome is None:
@@ -135,11 +162,12 @@ class Sweep:
         self.settled[plan.cell.id] = outcome
         self.tell(outcome, len(self.settled))
         if outcome.entry.get("full"):
-            self._end(str(outcome.entry["reason"]))
+            self.stop(str(outcome.entry["reason"]))
         elif outcome.state != "done" and self.rules.on_error == "stop":
-            self._end(f"on_error=stop, and {plan.folder.name} {outcome.state}")
+            self.stop(f"on_error=stop, and {plan.folder.name} {outcome.state}")
 
-    def _end(self, why: str) -> None:
+    def stop(self, why: str) -> None:
+        """Begin no further cell."""
         self.stopped_by = why
         self.todo.clear()
         self.elsewhere.clear()
@@ -147,6 +175,7 @@ class Sweep:
     def _wait_for(self, plan: Plan) -> None:
         if self.stopped_by is None:
             self.elsewhere.append(plan)
+            self.waited.setdefault(plan.cell.id, self.journal.lines)
 
     def _look_elsewhere(self) -> None:
         """When there is nothing else to do, look whether the cells of other processes have come free or are done."""

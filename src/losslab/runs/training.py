@@ -36,6 +36,8 @@ class Training:
         self._checkpoints: Checkpoints | None = None
         self._started = time.monotonic()
         self.primary = math.nan
+        self.begun = False
+        """Whether the folder says that it runs."""
 
     @property
     def seconds(self) -> float:
@@ -57,14 +59,15 @@ class Training:
         settings = self.plan.settings
         pl.seed_everything(settings["seed"], workers=True, verbose=False)
         data, task = build(settings["data"]), build(settings["task"], loss=build(settings["loss"]))
+        if self.plan.content is not None and data.fingerprint() != self.plan.content:
+            raise ValueError("the data have changed since the command began: the same command plans with the new ones")
         if is_first_process():
             announce(self.plan.cell, self.folder, data.facts(), self.resume)
         loggers = [MetricsFile(self.folder / "metrics.csv"), *tracking.mirrors(self.plan, self.folder)]
         failed = True
         try:
             self._take_through(task, data, loggers)
-            rows = [{**data.facts(), "steps": self.step, **row} for row in task.rows()]
-            _check_finite(rows)
+            rows = [_plain({**data.facts(), "steps": self.step, **row}) for row in task.rows()]
             self.primary = _primary(task.primary, rows)
             if is_first_process():
                 tracking.summarise(loggers, rows)
@@ -111,11 +114,15 @@ def _as_task(task: Task) -> Task:
     return task
 
 
-def _check_finite(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        for name, value in row.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise DivergedError(f"the score {name} is {value}", term=name)
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Turn the numbers of a row into Python's, which the journal can hold."""
+    found = {name: value.item() if hasattr(value, "item") else value for name, value in row.items()}
+    for name, value in found.items():
+        if not isinstance(value, (str, int, float, bool, type(None))):
+            raise TypeError(f"a row holds numbers and words, but {name} is a {type(value).__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DivergedError(f"the score {name} is {value}", term=name)
+    return found
 
 
 def _primary(name: str, rows: list[dict[str, Any]]) -> float:
