@@ -19,6 +19,9 @@ from losslab.runs.metrics import MetricsFile
 VIEWS = 10
 """Times that pictures are made in a training, evenly over its steps."""
 
+CURVE_SECONDS = 5.0
+"""Before the loss curve is drawn for the first time on the way."""
+
 CURVE_SHARE = 0.01
 """Share of the time that the loss curve may take to draw on the way; it is drawn at the end in any case."""
 
@@ -35,7 +38,7 @@ class Watching(Callback):
         """Keep the places."""
         self.folder, self.metrics = folder, metrics
         self.progress: Progress | None = None
-        self.curve_due = time.monotonic()
+        self.curve_due = time.monotonic() + CURVE_SECONDS
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the steps to go, and drop rows of metrics that a resumed run writes again."""
