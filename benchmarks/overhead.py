@@ -207,8 +207,9 @@ def main() -> None:
         "|---|---:|---|---|",
         *(f"| {' | '.join(row[n] for n in names)} |" for row in rows),
     ]
-    head = f"Made by `python benchmarks/overhead.py`: {ROUNDS} alternating rounds ({TRAININGS} of the training), medians; {os.cpu_count()} cores, \
-torch {torch.__version__}, {torch.get_num_threads()} threads, Python {platform.python_version()}."
+    rounds = f"{ROUNDS} alternating rounds ({TRAININGS} of the training), medians"
+    machine = f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    head = f"Made by `python benchmarks/overhead.py`: {rounds}; {machine}, Python {platform.python_version()}."
     (HERE / "overhead.md").write_text("\n".join(["# What the machinery costs", "", head, "", *lines, ""]))
     print("\n".join(lines))
 
