@@ -152,6 +152,15 @@ def test_dead_after_its_line_is_done(tmp_path: Path) -> None:
     assert json.loads((plan.folder / "status.json").read_text())["state"] == "done"
 
 
+def test_an_older_result_is_not_taken_for_a_killed_attempt(tmp_path: Path) -> None:
+    """A forced attempt that is killed is interrupted, whatever an earlier one has found."""
+    sweep_here(tmp_path, "seed=0")
+    plan = make_plan(request_of(tmp_path, "seed=0", "force=true"))
+    outcome = bury(plan, "interrupted", "its process was killed", (tmp_path / "journal.jsonl").stat().st_size)
+    assert outcome is not None
+    assert outcome.state == "interrupted"
+
+
 def test_burying_hides_no_drift(tmp_path: Path) -> None:
     """R36: what wrote the checkpoint stays on record when a later process dies before it has judged it."""
     sweep_here(tmp_path, "task.harm=fail_once task.at=8 checkpoint_seconds=0")

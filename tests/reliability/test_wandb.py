@@ -246,6 +246,9 @@ def test_failed_cell_is_a_failed_run(sweep: Path) -> None:
     ends = {cell: entry["state"] for cell, entry in results(sweep).cells.items()}
     assert sorted(ends.values()) == ["done", "done", "failed", "failed"]
     assert exits == {cell: int(state == "failed") for cell, state in ends.items()}
+    reasons = {log_of(run).summary.get("reason") for run in offline_runs(sweep) if log_of(run).exit == 1}
+    assert reasons
+    assert None not in reasons
     whole = {run.parents[1] / tracking.COMPLETE for run in offline_runs(sweep) if log_of(run).exit == 0}
     assert set(sweep.glob(f"*/*/{tracking.COMPLETE}")) == whole
 

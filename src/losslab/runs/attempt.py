@@ -3,7 +3,6 @@
 import errno
 import gc
 import logging
-import math
 import os
 import signal
 from collections.abc import Iterator
@@ -179,16 +178,27 @@ def _made(status: dict[str, Any]) -> dict[str, Any]:
     return {key: status[key] for key in ("code", "libraries", "threads", "forced") if key in status}
 
 
-def bury(plan: Plan, state: str, reason: str) -> Outcome | None:
-    """Write down the end of a cell whose process could not; None if another process has taken it over already."""
+def bury(plan: Plan, state: str, reason: str, since: int = 0) -> Outcome | None:
+    """Write down the end of a cell whose process could not, unless it died after it had done so.
+
+    Args:
+        plan: the cell.
+        state: how it ended.
+        reason: of what.
+        since: bytes that the journal had when the process began.
+
+    Returns:
+        The outcome; None if another process has taken the cell over already.
+    """
     if not plan.lock.claim():
         return None
     try:
-        journal, made = Journal(plan.cell.outputs / "journal.jsonl"), _made(read_status(plan.folder))
-        lines = [entry for entry in journal.read() if entry.get("cell") == plan.cell.id]
-        if lines and lines[-1]["state"] == "done" and read_status(plan.folder).get("state") == "running":
-            write_status(plan.folder, "done", **made)  # it died between its line and its status
-            return Outcome(plan, journal.cells[plan.cell.id])
+        journal = Journal(plan.cell.outputs / "journal.jsonl", since)
+        journal.read()
+        made = _made(read_status(plan.folder))
+        if (entry := journal.cells.get(plan.cell.id)) is not None:
+            write_status(plan.folder, entry["state"], **made)  # it died after its line
+            return Outcome(plan, entry)
         return _record(plan, plan.folder, journal, entry_of(plan, state, reason=reason), None, **made)
     finally:
         plan.lock.release()
@@ -245,8 +255,3 @@ def _threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def score(outcome: Outcome) -> float:
-    """Give what a sweeper maximises; NaN where there is none."""
-    return float(outcome.entry.get("primary", math.nan))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from losslab.runs.interrupts import Interrupted, interrupts
+from losslab.runs.journal import Journal
 from losslab.runs.locks import Owner
 from losslab.runs.plan import Plan
 from losslab.runs.states import Outcome
@@ -114,6 +115,7 @@ class Processes:
             multiprocessing.forkserver.ensure_running()
         self._slots: dict[int, tuple[Plan, BaseProcess, Connection]] = {}
         self._told: dict[int, list[Any]] = {}
+        self._since: dict[int, int] = {}
 
     @property
     def free(self) -> bool:
@@ -133,6 +135,7 @@ class Processes:
             self._begin(slot, plan, stale, device)
 
     def _begin(self, slot: int, plan: Plan, stale: Owner | None, device: str | None) -> None:
+        since = Journal(plan.cell.outputs / "journal.jsonl").size
         mine, theirs = self.context.Pipe(duplex=False)
         process = self.context.Process(
             # A copy, since a plan that has looked at its lock can't be sent.
@@ -143,6 +146,7 @@ class Processes:
         process.start()
         theirs.close()
         self._slots[slot] = (plan, process, mine)
+        self._since[slot] = since
 
     def ended(self, seconds: float = 0.5) -> list[Ended]:
         """Wait for the next end, and say of a process that was killed what the killed can't."""
@@ -155,7 +159,7 @@ class Processes:
                     self._told[number] = [pipe.recv()]
                 self._told.setdefault(number, [])
         gone = [number for number, (_, process, _) in slots.items() if not process.is_alive()]
-        return [self._fetch(*slots.pop(number), self._told.pop(number, [])) for number in gone]
+        return [self._fetch(*slots.pop(number), self._told.pop(number, []), self._since[number]) for number in gone]
 
     def stop(self) -> list[Ended]:
         """Ask all processes to stop at the end of their step; kill those that don't."""
@@ -173,14 +177,14 @@ class Processes:
         for _, process, _ in list(self._slots.values()):
             process.kill()
 
-    def _fetch(self, plan: Plan, process: BaseProcess, pipe: Connection, told: list[Any]) -> Ended:
+    def _fetch(self, plan: Plan, process: BaseProcess, pipe: Connection, told: list[Any], since: int) -> Ended:
         process.join()
         pipe.close()
         if told:
             return plan, None if told[0] is None else Outcome(plan, told[0]["entry"], again=told[0]["again"])
         from losslab.runs.attempt import bury
 
-        return plan, bury(plan, *_how_it_died(process.exitcode))
+        return plan, bury(plan, *_how_it_died(process.exitcode), since)
 
 
 def threads_each(jobs: int) -> int:

@@ -19,12 +19,19 @@ class Journal:
 
     Args:
         path: the file; it may not exist yet.
+        start: bytes to pass over.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: int = 0) -> None:
         """Begin with nothing read."""
         self.path = path
         self._forget()
+        self._offset = start
+
+    @property
+    def size(self) -> int:
+        """Count the bytes of the file."""
+        return self.path.stat().st_size if self.path.exists() else 0
 
     def _forget(self) -> None:
         self.cells: dict[str, dict[str, Any]] = {}

@@ -150,11 +150,8 @@ class Sweep:
         if outcome is None:
             self._wait_for(plan)
             return
-        if (
-            outcome.state in RETRIED
-            and not outcome.entry.get("refused")
-            and self.tries[plan.cell.id] <= self.rules.retries
-        ):
+        hopeless = outcome.entry.get("refused") or outcome.entry.get("full")
+        if outcome.state in RETRIED and not hopeless and self.tries[plan.cell.id] <= self.rules.retries:
             self.todo.append(plan)
             return
         if len(self.plans) > 1:

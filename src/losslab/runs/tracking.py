@@ -194,9 +194,12 @@ def close(loggers: list[Logger], *, failed: bool) -> None:
 
     Args:
         loggers: the cell's; one whose upload does not end is taken out, since W&B has not all of the run.
-        failed: whether the cell did.
+        failed: whether the cell did; what it failed of is the exception that is on its way.
     """
+    error = sys.exception() if failed else None
     for logger in [logger for logger in loggers if isinstance(logger, WandbLogger)]:
+        if error is not None:
+            logger.experiment.summary["reason"] = str(masked(f"{type(error).__name__}: {error}"))
         try:
             logger.experiment.finish(exit_code=int(failed))
         except TimeoutError:
