@@ -184,11 +184,18 @@ def test_cells_that_cannot_be_planned_are_on_record(tmp_path: Path, capsys: pyte
     table = read_results(tmp_path)
     assert list(table.state) == ["done", "failed"]
     assert "data.batch_size is a number of images, got 0" in table.reason[1]
+    from losslab.reports.page import make_page
+    from losslab.reports.terminal import show
+
+    show(results(tmp_path))
+    assert "data.batch_size=0: data.batch_size is a number of images, got 0" in capsys.readouterr().out
+    assert "data.batch_size is a number of images, got 0" in make_page(tmp_path, results(tmp_path))
     sweep_here(tmp_path, "seed=3 on_error=stop", "seed=1 data.batch_size=0 on_error=stop")
     assert "1 planned, 1 failed of 2 cells" in capsys.readouterr().out
 
 
-def test_serial_cells_leave_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cells", [20, pytest.param(90, marks=pytest.mark.long)])
+def test_serial_cells_leave_nothing_behind(tmp_path: Path, cells: int) -> None:
     """R19: memory, files, threads and log handlers do not grow from cell to cell."""
 
     def state() -> tuple[int, int, int, list[logging.Handler]]:
@@ -197,7 +204,7 @@ def test_serial_cells_leave_nothing_behind(tmp_path: Path) -> None:
 
     sweep_here(tmp_path, *(f"seed={seed}" for seed in range(10)))
     memory, files, threads, handlers = state()
-    sweep_here(tmp_path, *(f"seed={seed}" for seed in range(10, 30)))
+    sweep_here(tmp_path, *(f"seed={seed}" for seed in range(10, 10 + cells)))
     grown, *rest = state()
     assert rest == [files, threads, handlers]
     assert grown < 1.05 * memory

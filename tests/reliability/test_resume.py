@@ -167,24 +167,22 @@ def bare(outputs: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_asked_to_stop(tmp_path: Path, number: signal.Signals, code: int) -> None:
     """R5: the step is finished and saved, the state says interrupted, the exit code says which signal."""
-    words = ["-m", "seed=0,1", "task.step_seconds=0.05", "checkpoint_seconds=600"]
+    words = ["-m", "seed=0,1", "task.step_seconds=0.1", "checkpoint_seconds=600"]
     process = start(tmp_path, *words)
-    wait_until(lambda: "loss" in "".join(metrics(tmp_path).values()) or list(tmp_path.glob("standin/*/images/*")))
-    time.sleep(0.2)
+    wait_until(lambda: computes(tmp_path, process.pid))
+    time.sleep(0.8)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err.decode()
     assert "stopping after this step" in err.decode()
-    assert states(tmp_path) == {"l2-step_seconds0.05-seed0": "interrupted"}
+    assert states(tmp_path) == {"l2-step_seconds0.1-seed0": "interrupted"}
     assert "1 planned, 1 interrupted of 2 cells" in out.decode()
     (folder,) = (tmp_path / "standin").iterdir()
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     logged = [line for line in (folder / "metrics.csv").read_text().splitlines()[1:] if line.split(",")[2]]
     assert saved == len(logged) > 1
     assert run_command(tmp_path, *words).returncode == 0
-    sweep_here(
-        tmp_path / "straight", *(f"seed={seed} task.step_seconds=0.05 checkpoint_seconds=600" for seed in (0, 1))
-    )
+    sweep_here(tmp_path / "straight", *(f"seed={seed} task.step_seconds=0.1 checkpoint_seconds=600" for seed in (0, 1)))
     assert scores(tmp_path) == scores(tmp_path / "straight")
 
 

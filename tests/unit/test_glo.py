@@ -291,7 +291,7 @@ def test_photos_train_on_every_image_in_turn() -> None:
     loader = data.train_dataloader()
     seen: set[int] = set()
     for epoch in range(8):
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr]  # as Lightning does
         batches = [batch.indices.tolist() for batch in loader]
         assert [len(batch) for batch in batches] == [4, 4]
         seen.update(*batches)

@@ -1,8 +1,7 @@
 """What the terminal shows of an outputs folder: a table for each task on each data set, and what is not done."""
 
 import sys
-
-from rich.markup import escape
+from typing import Any
 
 from losslab.reports.page import count, groups, reason
 from losslab.runs.journal import Journal
@@ -19,11 +18,15 @@ def show(journal: Journal) -> None:
     out, entries = console(), latest(journal)
     found = groups(entries)
     for group in found:
-        # names and values are no markup, also where they hold brackets
-        out.print(cells_table(escape(group.title), group.entries), markup=False, emoji=False)
+        out.print(cells_table(group.title, group.entries))
     for entry in (entry for group in found for entry in group.entries if entry["state"] != "done"):
-        place = entry.get("folder") or f"{entry['task']}/{entry['label']}-{entry['cell']}"
-        out.print(f"{entry['state']}  {place}: {reason(entry)}", markup=False, emoji=False, highlight=False)
-    out.print(count(entries), highlight=False)
+        out.print(f"{entry['state']}  {place(entry)}: {reason(entry)}")
+    out.print(count(entries))
     if (complaint := journal.complaint()) is not None:
         print(complaint, file=sys.stderr)
+
+
+def place(entry: dict[str, Any]) -> str:
+    """Name a cell by its folder, one that has not begun by the one it will have, and one that can't by its words."""
+    named = f"{entry['task']}/{entry['label']}-{entry['cell']}" if entry["cell"] else str(entry["label"])
+    return str(entry.get("folder") or named)

@@ -155,9 +155,7 @@ class Processes:
         wait([*(process.sentinel for _, process, _ in slots.values()), *pipes], timeout=seconds)
         for number, (_, _, pipe) in slots.items():  # at once, since a pipe holds 64 kB and its writer waits
             if number not in self._told and pipe.poll():
-                with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):  # it was killed while writing
-                    self._told[number] = [pipe.recv()]
-                self._told.setdefault(number, [])
+                self._told[number] = _received(pipe)
         gone = [number for number, (_, process, _) in slots.items() if not process.is_alive()]
         return [self._fetch(*slots.pop(number), self._told.pop(number, []), self._since[number]) for number in gone]
 
@@ -179,12 +177,21 @@ class Processes:
 
     def _fetch(self, plan: Plan, process: BaseProcess, pipe: Connection, told: list[Any], since: int) -> Ended:
         process.join()
+        told = told or _received(pipe)  # it may have spoken since
         pipe.close()
         if told:
             return plan, None if told[0] is None else Outcome(plan, told[0]["entry"], again=told[0]["again"])
         from losslab.runs.attempt import bury
 
         return plan, bury(plan, *_how_it_died(process.exitcode), since)
+
+
+def _received(pipe: Connection) -> list[Any]:
+    """Give what a cell's process tells; nothing if it was killed before its last word."""
+    with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
+        if pipe.poll():
+            return [pipe.recv()]
+    return []
 
 
 def threads_each(jobs: int) -> int:

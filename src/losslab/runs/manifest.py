@@ -54,9 +54,16 @@ def freeze(sweep: str, plans: Sequence[Plan], bad: Sequence[tuple[Request, Excep
     return plans
 
 
-def unplanned(bad: Sequence[tuple[Request, Exception]]) -> list[dict[str, str]]:
+def unplanned(bad: Sequence[tuple[Request, Exception]]) -> list[dict[str, Any]]:
     """Tell of the requests that are no cells what they said and why."""
-    return [{"words": request.words, "reason": str(masked(sentence(error)))} for request, error in bad]
+    return [
+        {
+            "words": request.words,
+            "axes": {group: request.choices[group] for group in ("task", "data") if group in request.choices},
+            "reason": str(masked(sentence(error))),
+        }
+        for request, error in bad
+    ]
 
 
 def _asking(request: Request) -> list[str]:

@@ -53,8 +53,8 @@ def latest(journal: Journal) -> list[dict[str, Any]]:
     }
     # The words of what can't be planned stand for its axes, since no config says them.
     unplanned = [
-        {"cell": "", "state": "failed", "label": each["words"], "folder": "", "axes": {"words": each["words"]},
-         "sweep": sweep["sweep"], "reason": each["reason"], "rows": []}
+        {"cell": "", "task": "unplanned", "state": "failed", "label": each["words"], "folder": "", "rows": [],
+         "sweep": sweep["sweep"], "reason": each["reason"], "axes": {**each["axes"], "words": each["words"]}}
         for sweep in journal.sweeps.values()
         for each in sweep.get("unplanned", [])
     ]  # fmt: skip
