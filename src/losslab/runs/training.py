@@ -79,7 +79,8 @@ class Training:
         return rows
 
     def _take_through(self, task: Any, data: Any, loggers: list[Any]) -> None:
-        settings, found = self.plan.settings, _as_task(task)
+        settings = self.plan.settings
+        found: Task = task
         watching = Watching(self.folder / "images", loggers[0])
         self._checkpoints = Checkpoints(checkpoint_path(self.folder), settings["checkpoint_seconds"], loggers[0])
         self.trainer = trainer = build(
@@ -95,12 +96,8 @@ class Training:
             enable_model_summary=False,
         )
         for stage in found.stages:
-            more = (
-                {"ckpt_path": self.resume, "weights_only": True}
-                if stage == "fit"
-                else {"verbose": False, "weights_only": True}
-            )
-            getattr(trainer, stage)(task, datamodule=data, **more)
+            more = {"ckpt_path": self.resume} if stage == "fit" else {"verbose": False}
+            getattr(trainer, stage)(task, datamodule=data, weights_only=True, **more)
         if trainer.is_global_zero:
             watching.show_final(trainer, found.pictures(trainer.global_step, final=True))
 
@@ -108,10 +105,6 @@ class Training:
 def checkpoint_path(folder: Path) -> Path:
     """Give the place of a cell's newest checkpoint."""
     return folder / "checkpoints" / "last.ckpt"
-
-
-def _as_task(task: Task) -> Task:
-    return task
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
