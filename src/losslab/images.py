@@ -22,6 +22,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", "
 SLACK = 0.5
 """How far outside [0, 1] a value may lie: an optimised image may overshoot, one in [-1, 1] or [0, 255] is a mistake."""
 
+SIGNED = 2.0
+"""Width of the range [-1, 1], which many bandwidths and weights are published for, over that of [0, 1]."""
+
 
 class UnreadableImageError(ValueError):
     """A file that should hold an image and does not."""

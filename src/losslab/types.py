@@ -58,3 +58,19 @@ def map_encoding(function: Callable[[Tensor], Tensor], encoding: Encoding) -> En
     if isinstance(encoding, dict):
         return {name: map_encoding(function, part) for name, part in encoding.items()}
     return tuple(map_encoding(function, part) for part in encoding)
+
+
+def leaves(encoding: Encoding) -> list[Tensor]:
+    """List every tensor of an encoding, in a fixed order.
+
+    Example:
+        >>> import torch
+        >>> [leaf.shape[-1] for leaf in leaves({"a": torch.zeros(4, 3), "b": (torch.zeros(4, 2),)})]
+        [3, 2]
+    """
+    if isinstance(encoding, Tensor):
+        return [encoding]
+    if isinstance(encoding, Drawn):
+        return leaves(encoding.value)
+    parts = encoding.values() if isinstance(encoding, dict) else encoding
+    return [leaf for part in parts for leaf in leaves(part)]

@@ -1,6 +1,7 @@
 """Every loss under conf/loss keeps the protocol, and every property that its YAML declares."""
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from torch import Tensor
 
 from losslab.config import CONF, build, load, plain
-from losslab.losses.base import Loss
+from losslab.images import to_bytes
+from losslab.losses.base import Loss, total
 from losslab.types import Drawn, Encoding, map_encoding
 
 NAMES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
-KNOWN = {"identity", "nonnegative", "symmetric", "min_side", "warmup"}
-SIDE = 40  # no multiple of any window or stride
+NEEDED = {"family", "identity", "nonnegative", "symmetric", "colour_offset", "channels", "min_side"}
+KNOWN = NEEDED | {"permutable", "warmup"}
+FAMILIES = {"pixels", "structure", "frequencies", "pyramids", "patches", "distributions", "networks", "sums"}
 close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-6)  # float32, sums of some thousand terms
 
 
@@ -29,7 +32,12 @@ def case(request: pytest.FixtureRequest) -> tuple[Loss[Any], dict[str, Any]]:
     return build(declared), declared["properties"]
 
 
-def pair(count: int = 3, side: int = SIDE) -> tuple[Tensor, Tensor]:
+def side_of(declared: dict[str, Any]) -> int:
+    """Give a side that is legal and no multiple of any window or stride."""
+    return max(40, declared["min_side"] + 5)
+
+
+def pair(side: int, count: int = 3) -> tuple[Tensor, Tensor]:
     return torch.rand(count, 3, side, side), torch.rand(count, 3, side, side)
 
 
@@ -42,13 +50,14 @@ def tensors(encoding: Encoding) -> list[Tensor]:
 def test_declares_its_properties(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     """A YAML that declares nothing, or something the battery does not know, tests nothing."""
     loss, declared = case
-    assert {"identity", "nonnegative", "symmetric", "min_side"} <= declared.keys() <= KNOWN
+    assert NEEDED <= declared.keys() <= KNOWN
+    assert declared["family"] in FAMILIES
     assert declared["min_side"] == loss.min_side
 
 
 def test_identity(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     loss, declared = case
-    x, y = pair()
+    x, y = pair(side_of(declared))
     same = loss(x, x.clone())
     if declared["identity"]:
         torch.testing.assert_close(same, torch.zeros(3), rtol=0, atol=1e-7)
@@ -57,27 +66,27 @@ def test_identity(case: tuple[Loss[Any], dict[str, Any]]) -> None:
 
 def test_nonnegative(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     loss, declared = case
-    assert not declared["nonnegative"] or (loss(*pair(8)) >= 0).all()
+    assert not declared["nonnegative"] or (loss(*pair(side_of(declared), 8)) >= 0).all()
 
 
 def test_symmetric(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     loss, declared = case
-    x, y = pair()
+    x, y = pair(side_of(declared))
     assert torch.allclose(loss(x, y), loss(y, x), 1e-4, 1e-6) == declared["symmetric"]
 
 
 def test_batch_equals_singles(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     """No image sees its neighbours in the batch."""
-    loss, _ = case
-    x, y = pair(5)
+    loss, declared = case
+    x, y = pair(side_of(declared), 5)
     singles = torch.cat([loss(x[i : i + 1], y[i : i + 1]) for i in range(5)])
     close(loss(x, y), singles)
 
 
 def test_broadcasts_over_leading_axes(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     """One against N, and further leading axes, are what a loop would give."""
-    loss, _ = case
-    x, y = pair(6)
+    loss, declared = case
+    x, y = pair(side_of(declared), 6)
     one = loss.encode(x[:1])
     close(loss.compare(one, loss.encode(y)), loss(x[:1].expand(6, -1, -1, -1), y))
     folded = loss(x.unflatten(0, (2, 3)), y.unflatten(0, (2, 3)))
@@ -89,22 +98,22 @@ def test_broadcasts_over_leading_axes(case: tuple[Loss[Any], dict[str, Any]]) ->
 
 def test_encodings_have_the_batch_first(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     """Whoever keeps encodings may index them."""
-    loss, _ = case
-    x, y = pair(4)
+    loss, declared = case
+    x, y = pair(side_of(declared), 4)
     where = torch.tensor([2, 0])
     chosen = map_encoding(lambda tensor: tensor[where], loss.encode(x))
     close(loss.compare(chosen, loss.encode(y[where])), loss(x, y)[where])
 
 
 def test_forward_is_compare_of_encodings(case: tuple[Loss[Any], dict[str, Any]]) -> None:
-    loss, _ = case
-    x, y = pair()
+    loss, declared = case
+    x, y = pair(side_of(declared))
     assert torch.equal(loss(x, y), loss.compare(loss.encode(x), loss.encode(y)))
 
 
 def test_parts_add_up(case: tuple[Loss[Any], dict[str, Any]]) -> None:
-    loss, _ = case
-    x, y = pair()
+    loss, declared = case
+    x, y = pair(side_of(declared))
     a, b = loss.encode(x), loss.encode(y)
     parts = loss.parts(a, b)
     assert all(part.shape == (3,) for part in parts.values())
@@ -113,8 +122,8 @@ def test_parts_add_up(case: tuple[Loss[Any], dict[str, Any]]) -> None:
 
 def test_input_and_state_unchanged(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     """Encoding and comparing leave no trace on the images, the encodings, or the loss."""
-    loss, _ = case
-    x, y = pair()
+    loss, declared = case
+    x, y = pair(side_of(declared))
     before = x.clone(), y.clone()
     state = [tensor.clone() for tensor in [*loss.parameters(), *loss.buffers()]]
     a, b = loss.encode(x), loss.encode(y)
@@ -131,12 +140,10 @@ def test_input_and_state_unchanged(case: tuple[Loss[Any], dict[str, Any]]) -> No
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradient_is_finite(case: tuple[Loss[Any], dict[str, Any]], value: float | None, dtype: torch.dtype) -> None:
     """Where two images are equal, or constant, a square root or a norm would give NaN."""
-    loss = copy.deepcopy(case[0]).to(dtype)
-    x = (
-        torch.rand(2, 3, SIDE, SIDE, dtype=dtype)
-        if value is None
-        else torch.full((2, 3, SIDE, SIDE), value, dtype=dtype)
-    )
+    loss, declared = copy.deepcopy(case[0]).to(dtype), case[1]
+    side = side_of(declared)
+    x = torch.rand(2, 3, side, side) if value is None else torch.full((2, 3, side, side), value)
+    x = x.to(dtype)
     for other in (x.clone(), torch.full_like(x, 0.25)):
         leaf = x.clone().requires_grad_()
         distance = loss(leaf, other)
@@ -149,13 +156,13 @@ def test_gradient_is_finite(case: tuple[Loss[Any], dict[str, Any]], value: float
 def test_gradcheck(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     """The gradient is that of the value, at the smallest legal size."""
     loss, declared = case
-    x, y = (image.double().requires_grad_() for image in pair(1, declared["min_side"]))
+    x, y = (image.double().requires_grad_() for image in pair(declared["min_side"], 1))
     assert torch.autograd.gradcheck(copy.deepcopy(loss).double(), (x, y), fast_mode=True)
 
 
 def test_memory_format_does_not_matter(case: tuple[Loss[Any], dict[str, Any]]) -> None:
-    loss, _ = case
-    x, y = pair()
+    loss, declared = case
+    x, y = pair(side_of(declared))
     last = loss(x.to(memory_format=torch.channels_last), y.to(memory_format=torch.channels_last))
     close(last, loss(x, y))
 
@@ -163,34 +170,156 @@ def test_memory_format_does_not_matter(case: tuple[Loss[Any], dict[str, Any]]) -
 def test_too_small_is_refused(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     loss, declared = case
     side = declared["min_side"]
-    assert loss(*pair(1, side)).isfinite().all()
+    assert loss(*pair(side, 1)).isfinite().all()
     if side > 1:
         with pytest.raises(ValueError, match=f"at least {side}×{side} pixels, got {side - 1}×{side}"):
             loss.encode(torch.rand(1, 3, side - 1, side))
 
 
 @pytest.mark.parametrize(
-    ("bad", "message"),
+    ("spoil", "message"),
     [
-        (torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), "uint8"),
-        (torch.rand(1, 3, SIDE, SIDE) * 255, r"in \[0, 1\], got values"),
-        (torch.rand(1, 3, SIDE, SIDE) * 2 - 1, r"in \[0, 1\], got values"),
-        (torch.full((1, 3, SIDE, SIDE), torch.nan), "NaN or infinite"),
-        (torch.rand(0, 3, SIDE, SIDE), "empty batch"),
-        (torch.rand(SIDE, SIDE), r"shape \(\*, C, H, W\)"),
+        (to_bytes, "uint8"),
+        (lambda image: image * 255, r"in \[0, 1\], got values"),
+        (lambda image: image * 2 - 1, r"in \[0, 1\], got values"),
+        (lambda image: image * torch.nan, "NaN or infinite"),
+        (lambda image: image[:0], "empty batch"),
+        (lambda image: image[0, 0], r"shape \(\*, C, H, W\)"),
     ],
     ids=["bytes", "0..255", "-1..1", "nan", "empty", "flat"],
 )
-def test_range_contract(case: tuple[Loss[Any], dict[str, Any]], bad: Tensor, message: str) -> None:
+def test_range_contract(
+    case: tuple[Loss[Any], dict[str, Any]], spoil: Callable[[Tensor], Tensor], message: str
+) -> None:
     """An image in another range would give plausible and wrong numbers."""
+    loss, declared = case
+    image = pair(side_of(declared), 1)[0]
+    image[..., :2] = torch.tensor([0.0, 1.0])
     with pytest.raises(ValueError, match=message):
-        case[0].encode(bad)
+        loss.encode(spoil(image))
+
+
+def test_slight_overshoot_is_taken(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """An image that is optimised leaves [0, 1] a little; its distance and its gradient stay numbers."""
+    loss, declared = case
+    x, y = pair(side_of(declared))
+    leaf = (x * 1.4 - 0.2).requires_grad_()
+    distance = loss(leaf, y)
+    distance.sum().backward()
+    assert distance.isfinite().all()
+    assert leaf.grad is not None
+    assert leaf.grad.isfinite().all()
+
+
+def test_odd_sizes(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """Neither height nor width has to be even, equal, or a multiple of anything."""
+    loss, declared = case
+    side = max(33, declared["min_side"])
+    x, y = torch.rand(2, 3, side, side + 14), torch.rand(2, 3, side, side + 14)
+    assert loss(x, y).isfinite().all()
+    assert (loss(x, y) > 1e-4).all()
+
+
+def test_different_sizes_are_refused(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """Two sizes never broadcast into a number without meaning, at once or in two halves."""
+    loss, declared = case
+    side = declared["min_side"]
+    x, y = torch.rand(1, 3, side, side), torch.rand(1, 3, side, side + 33)
+    with pytest.raises(ValueError, match="images of one size"):
+        loss(x, y)
+    with pytest.raises(ValueError, match="different sizes"):
+        loss.compare(loss.encode(x), loss.encode(y))
+
+
+def test_channels(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """A loss takes any number of channels, or says how many it needs."""
+    loss, declared = case
+    side = side_of(declared)
+    for channels in (1, 2):
+        x, y = torch.rand(2, channels, side, side), torch.rand(2, channels, side, side)
+        if declared["channels"] == "any":
+            assert (loss(x, y) > 1e-4).all()
+        else:
+            with pytest.raises(ValueError, match=f"3 channels, got {channels}"):
+                loss.encode(x)
+
+
+def test_half_precision_is_computed_in_full(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """Images of 16 bits, and autocast, cost no digit of the distance; gradients come back in the images' type."""
+    loss, declared = case
+    x, y = (image.bfloat16() for image in pair(side_of(declared)))
+    exact = loss(x.float(), y.float())
+    leaf = x.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(leaf, y)
+        assert torch.equal(found, exact)
+        assert torch.equal(loss(x.float(), y.float()), exact)
+    found.sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.dtype == torch.bfloat16
+    assert leaf.grad.isfinite().all()
+
+
+def test_mixed_types_are_refused(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """A loss with numbers of its own says that images of another type don't fit; one without takes both."""
+    loss, declared = case
+    x, y = (image.double() for image in pair(side_of(declared), 1))
+    if [one for one in [*loss.buffers(), *loss.parameters()] if one.is_floating_point()]:
+        with pytest.raises(ValueError, match=r"is torch.float32 on cpu, the images are torch.float64"):
+            loss(x, y)
+    else:
+        assert loss(x, y).dtype == torch.float64
+
+
+def test_colour_offset(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """Whether a constant added to a channel is seen, is as declared."""
+    loss, declared = case
+    x, _ = pair(side_of(declared))
+    distance = loss(0.5 * x, 0.5 * x + torch.tensor([0.1, 0.3, 0.2])[:, None, None])
+    if declared["colour_offset"]:
+        torch.testing.assert_close(distance, torch.zeros(3), rtol=0, atol=1e-6)
+    else:
+        assert (distance > 1e-5).all()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "permutable" in settings(name)["properties"]])
+def test_permutation_of_patches(name: str) -> None:
+    """Where patches tile an image, shuffling the tiles changes nothing for a loss that sees their set only."""
+    overrides = settings(name)["properties"]["permutable"]
+    loss = build(plain(load(f"loss={name}", *overrides))["loss"])
+    size = loss.patch_size
+    tiles = torch.rand(size, size, 3, 8, 8)
+    shuffled = tiles.flatten(3)[..., torch.randperm(64)].unflatten(3, (8, 8))
+    x, y, other = (image.permute(2, 3, 0, 4, 1).reshape(1, 3, 8 * size, 8 * size)
+                   for image in (tiles, shuffled, torch.rand_like(tiles)))  # fmt: skip
+    torch.testing.assert_close(loss(x, y), torch.zeros(1), rtol=0, atol=1e-6)
+    assert loss(x, other) > 1e-4
+
+
+def test_batch_order(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """A batch in another order gives the distances in that order."""
+    loss, declared = case
+    x, y = pair(side_of(declared), 4)
+    order = torch.tensor([2, 0, 3, 1])
+    close(loss(x[order], y[order]), loss(x, y)[order])
+
+
+def test_moves_as_a_whole(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """On torch's device without memory every operation would meet a tensor that was left on the CPU."""
+    loss, declared = case
+    x, y = (image.to("meta").requires_grad_() for image in pair(side_of(declared)))
+    there = copy.deepcopy(loss).to("meta")
+    distance = total(there.terms(there.embed(x), there.embed(y)))
+    assert distance.device.type == "meta"
+    assert distance.shape == (3,)
+    assert torch.autograd.grad(distance.sum(), x)[0].device.type == "meta"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_same_config_same_distance(name: str) -> None:
     """Two losses of one config agree bit for bit, whatever was drawn in between; a copy agrees too."""
-    x, y = pair()
+    declared = settings(name)["properties"]
+    x, y = pair(side_of(declared))
     first = build(settings(name))
     expected = first(x, y)
     torch.rand(7)
@@ -206,7 +335,7 @@ def test_same_config_same_distance(name: str) -> None:
 def test_draw_is_a_function_of_step(overrides: list[str]) -> None:
     """Random state changes by `draw` alone, and old encodings are refused rather than compared."""
     loss = build(plain(load(*overrides))["loss"])
-    x, y = pair()
+    x, y = pair(40)
     first, old = loss(x, y), loss.encode(x)
     loss.draw(4)
     assert torch.equal(loss(x, y), first)
@@ -229,7 +358,7 @@ def test_drawn_encodings_keep_their_draw() -> None:
 
 def test_what_moves_to_a_device_is_registered(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     """Tensors are buffers or parameters, not attributes, which .to() would leave behind."""
-    loss, _ = case
+    loss = case[0]
     held = {id(tensor) for tensor in [*loss.buffers(), *loss.parameters()]}
 
     def loose(value: Any) -> bool:
@@ -245,7 +374,7 @@ def test_what_moves_to_a_device_is_registered(case: tuple[Loss[Any], dict[str, A
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_agrees(case: tuple[Loss[Any], dict[str, Any]]) -> None:
-    loss, _ = case
-    x, y = pair()
+    loss, declared = case
+    x, y = pair(side_of(declared))
     there = copy.deepcopy(loss).cuda()
     torch.testing.assert_close(there(x.cuda(), y.cuda()).cpu(), loss(x, y), rtol=1e-3, atol=1e-5)

@@ -158,13 +158,13 @@ def test_handover_forgets_and_takes_the_other_loss(tmp_path: Path, monkeypatch: 
     compared: list[str] = []
 
     def spied(kind: type[L1] | type[L2]) -> None:
-        compare = kind.compare
+        terms = kind.terms
 
-        def noted(self: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        def noted(self: Any, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
             compared.append(self.name)
-            return compare(self, a, b)
+            return terms(self, a, b)
 
-        monkeypatch.setattr(kind, "compare", noted)
+        monkeypatch.setattr(kind, "terms", noted)
 
     spied(L1)
     spied(L2)
@@ -184,7 +184,7 @@ def test_nothing_is_trained_on_nan(tmp_path: Path, monkeypatch: pytest.MonkeyPat
               "~task.generator_optimizer.betas"]  # fmt: skip
     with pytest.raises(ValueError, match="NaN or infinite"):
         fit(tmp_path, *broken, epochs=3)
-    monkeypatch.setattr(L1, "compare", lambda _, a, b: (a - b).mean(dim=(1, 2, 3)) * torch.inf)
+    monkeypatch.setattr(L1, "terms", lambda _, a, b: {"l1": (a - b).mean(dim=(1, 2, 3)) * torch.inf})
     with pytest.raises(ValueError, match="l1 became (nan|-?inf) at step 0: l1 (nan|-?inf)"):
         fit(tmp_path)
 
@@ -194,10 +194,10 @@ def test_mixed_precision_leaves_the_loss_alone(tmp_path: Path) -> None:
     kinds: set[torch.dtype] = set()
 
     class Watched(L1):
-        def compare(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        def terms(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
             kinds.update({a.dtype, b.dtype})
             assert not torch.is_autocast_enabled("cpu")
-            return super().compare(a, b)
+            return super().terms(a, b)
 
     settings = plain(load("loss=l1", *SMALL))
     task = build(settings["task"], loss=Watched())

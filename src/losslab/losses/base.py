@@ -1,17 +1,20 @@
 """The loss protocol: encode each image once, then compare encodings as often as you like."""
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from itertools import chain
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from losslab import images as contract
-from losslab.types import Distance, Drawn, Image
+from losslab.types import Distance, Drawn, Encoding, Image, leaves
 
-Kept = TypeVar("Kept")
-"""The kind of `losslab.types.Encoding` that a loss makes."""
+Kept = TypeVar("Kept", bound=Encoding)
+"""The kind of encoding that a loss makes."""
 Value = TypeVar("Value")
+
+FULL_PRECISIONS = (torch.float32, torch.float64)
 
 
 class Loss(nn.Module, ABC, Generic[Kept]):
@@ -19,50 +22,92 @@ class Loss(nn.Module, ABC, Generic[Kept]):
 
     `encode` does all the work that needs one image only, `compare` all the work that needs both; neither changes its
     input or any state. Leading axes broadcast as torch's do: N against N, or 1 against N. What is random in a loss
-    changes by `draw` alone.
+    changes by `draw` alone. Both compute in 32 bits or more, also under autocast.
+
+    A loss writes `embed` and `terms`; a loss around another one calls the same two.
     """
 
     min_side: int = 1
     """Smallest legal height and width of an image, in pixels."""
+
+    own_axes: int = 3
+    """Last axes of the tensors in an encoding that describe one image; those before them are the batch's."""
 
     @property
     def name(self) -> str:
         """What logs and errors call this loss."""
         return type(self).__name__.lower()
 
+    @abstractmethod
+    def embed(self, images: Image) -> Kept:
+        """Do `encode`'s work without its checks, on what may be no image: a band of a pyramid has negative values."""
+
+    @abstractmethod
+    def terms(self, a: Kept, b: Kept) -> dict[str, Distance]:
+        """Give the terms that make up the distance of each pair, by name; a loss of one term gives it its own name."""
+
+    def draw(self, step: int) -> None:
+        """Set the random state to that of `step`, a function of the loss's seed and the step alone."""
+
     def encode(self, images: Tensor) -> Kept:
         """Check the images and do the work that needs one image only.
 
         Args:
-            images: (*, C, H, W) in [0, 1], at least `min_side` pixels a side.
+            images: (*, C, H, W) in [0, 1], at least `min_side` pixels a side; half precision is turned into 32 bits.
 
         Returns:
             Tensors with the batch axes first; they may alias `images`.
 
         Raises:
-            ValueError: the images break the range contract or are too small.
+            ValueError: the images break the range contract, are too small, or are not of the loss's type or device.
         """
         contract.check(images, self.min_side, self.name)
-        return self._encode(images)
-
-    @abstractmethod
-    def _encode(self, images: Image) -> Kept:
-        """Do `encode`'s work, on images that were checked."""
-
-    @abstractmethod
-    def compare(self, a: Kept, b: Kept) -> Distance:
-        """Give the distance of two encodings, one number a pair; leading axes broadcast."""
+        images = images if images.dtype in FULL_PRECISIONS else images.float()
+        self._check_place(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.embed(images)
 
     def parts(self, a: Kept, b: Kept) -> dict[str, Distance]:
-        """Give the terms that `compare` adds up, by name; a loss of one term has one part."""
-        return {self.name: self.compare(a, b)}
+        """Give the terms that `compare` adds up, by name.
 
-    def draw(self, step: int) -> None:
-        """Set the random state to that of `step`, a function of the loss's seed and the step alone."""
+        Raises:
+            ValueError: the encodings are of images of different sizes or channels, or of different draws.
+        """
+        self._check_alike(a, b)
+        with torch.autocast(leaves(a)[0].device.type, enabled=False):
+            return self.terms(a, b)
+
+    def compare(self, a: Kept, b: Kept) -> Distance:
+        """Give the distance of two encodings, one number a pair; leading axes broadcast.
+
+        Raises:
+            ValueError: the encodings are of images of different sizes or channels, or of different draws.
+        """
+        return total(self.parts(a, b))
 
     def forward(self, x: Tensor, y: Tensor) -> Distance:
-        """Give the distance of each pair of images, (*,)."""
+        """Give the distance of each pair of images, (*,).
+
+        Raises:
+            ValueError: the images differ in size or channels, or one of them is refused by `encode`.
+        """
+        if x.shape[-3:] != y.shape[-3:]:
+            raise ValueError(f"{self.name} compares images of one size, got {tuple(x.shape)} and {tuple(y.shape)}")
         return self.compare(self.encode(x), self.encode(y))
+
+    def _check_place(self, images: Tensor) -> None:
+        """Refuse images that the loss's own tensors can't be combined with."""
+        own = next((one for one in chain(self.parameters(), self.buffers()) if one.is_floating_point()), images)
+        if own.dtype != images.dtype or own.device != images.device:
+            mine, theirs = (f"{one.dtype} on {one.device}" for one in (own, images))
+            raise ValueError(f"{self.name} is {mine}, the images are {theirs}: move one of them by .to(...)")
+
+    def _check_alike(self, a: Any, b: Any) -> None:
+        """Refuse encodings that would broadcast along axes of the images."""
+        for p, q in zip(leaves(a), leaves(b), strict=True):
+            if p.shape[-self.own_axes :] != q.shape[-self.own_axes :]:
+                shapes = f"{tuple(p.shape)} and {tuple(q.shape)}"
+                raise ValueError(f"{self.name} can't compare encodings of images of different sizes: {shapes}")
 
 
 def total(parts: dict[str, Distance]) -> Distance:

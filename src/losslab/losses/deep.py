@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from losslab.comparisons.base import Comparison
-from losslab.losses.base import Loss, same_draw, total
+from losslab.losses.base import Loss, same_draw
 from losslab.networks.base import LossNetwork
 from losslab.types import Distance, Drawn, Image
 
@@ -35,15 +35,12 @@ class Deep(Loss[Drawn[dict[str, Any]]]):
         """Draw the network's random weights for `step`, where it has any."""
         self._draw_name = self.network.draw(step)
 
-    def _encode(self, images: Image) -> Drawn[dict[str, Any]]:
+    def embed(self, images: Image) -> Drawn[dict[str, Any]]:
+        """Encode the features of each layer for the comparison."""
         features = self.network.read(images)
         return Drawn({layer: self.comparison.encode(found) for layer, found in features.items()}, self._draw_name)
 
-    def compare(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> Distance:
-        """Give the mean over layers of each pair, (*,)."""
-        return total(self.parts(a, b))
-
-    def parts(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> dict[str, Distance]:
+    def terms(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> dict[str, Distance]:
         """Give each layer's share of the mean, by the layer's name."""
         p, q = same_draw(a, b)
         return {layer: self.comparison.compare(p[layer], q[layer]) / len(p) for layer in p}

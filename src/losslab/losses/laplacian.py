@@ -5,7 +5,7 @@ from kornia.filters import filter2d
 from torch import Tensor
 from torch.nn import functional
 
-from losslab.losses.base import Loss, total
+from losslab.losses.base import Loss
 from losslab.types import Distance, Features, Image
 
 # Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", IEEE Trans. Comm. 31 (1983): w with a = 3/8
@@ -51,7 +51,8 @@ class Laplacian(Loss[tuple[Tensor, ...]]):
         taps = torch.tensor(BINOMIAL)
         self.register_buffer("kernel", torch.outer(taps, taps)[None], persistent=False)
 
-    def _encode(self, images: Image) -> tuple[Tensor, ...]:
+    def embed(self, images: Image) -> tuple[Tensor, ...]:
+        """Give the bands and the low-pass rest."""
         bands = []
         for _ in range(self.levels):
             smooth = self._blur(images)
@@ -59,11 +60,7 @@ class Laplacian(Loss[tuple[Tensor, ...]]):
             images = _halve(smooth)
         return (*bands, images)
 
-    def compare(self, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Distance:
-        """Give the weighted sum over levels of the mean absolute difference of each pair, (*,)."""
-        return total(self.parts(a, b))
-
-    def parts(self, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> dict[str, Distance]:
+    def terms(self, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> dict[str, Distance]:
         """Give each level's weighted term: `band0`, `band1`, ..., `rest`."""
         names = [*(f"band{j}" for j in range(self.levels)), "rest"]
         terms = zip(names, self.weights, a, b, strict=True)

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from losslab.images import SIGNED
 from losslab.losses.base import Loss, same_draw
-from losslab.losses.patch import SIGNED
 from losslab.seeds import draws_before, generator
 from losslab.types import Distance, Drawn, Features, Image
 
@@ -93,7 +93,8 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         self.filters.copy_(SIGNED * filters)
         self._draw_index = index
 
-    def _encode(self, images: Image) -> Drawn[Tensor]:
+    def embed(self, images: Image) -> Drawn[Tensor]:
+        """Give the mean features of each window."""
         if images.shape[-3] != 3:
             raise ValueError(f"{self.name} needs images of 3 channels, got {images.shape[-3]}")
         batch = images.reshape(-1, *images.shape[-3:])
@@ -116,14 +117,14 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         ]
         return torch.cat(means, dim=1)
 
-    def compare(self, a: Drawn[Tensor], b: Drawn[Tensor]) -> Distance:
+    def terms(self, a: Drawn[Tensor], b: Drawn[Tensor]) -> dict[str, Distance]:
         """Give the mean squared difference of the windows' features of each pair, (*,).
 
         Raises:
             ValueError: the encodings were made under different draws.
         """
         p, q = same_draw(a, b)
-        return (p - q).square().mean(dim=(-3, -2, -1))
+        return {self.name: (p - q).square().mean(dim=(-3, -2, -1))}
 
 
 def _mean_cosines(padded: Image, filters: Tensor, phases: Tensor, stride: int) -> Features:

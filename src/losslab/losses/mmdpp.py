@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from losslab.images import SIGNED
 from losslab.losses.base import Loss
 from losslab.losses.mmd import RandomFeatureMMD
-from losslab.losses.patch import SIGNED, PatchRBF
+from losslab.losses.patch import PatchRBF
 from losslab.losses.pixel import L2
 from losslab.losses.weighted_sum import WeightedSum
 from losslab.types import Distance, Image
@@ -46,7 +47,7 @@ class MMDpp(Loss[dict[str, Any]]):
     ) -> None:
         """Build the three terms."""
         super().__init__()
-        self.terms = WeightedSum(
+        self.sum = WeightedSum(
             {
                 "l2": L2(),
                 "local": PatchRBF(3, local_sigma),
@@ -54,19 +55,16 @@ class MMDpp(Loss[dict[str, Any]]):
             },
             {**weights, "l2": weights["l2"] * SIGNED**2},  # L2 sees [0, 1]: a square there is 4 in [-1, 1]
         )
-        self.min_side = self.terms.min_side
+        self.min_side = self.sum.min_side
 
-    def _encode(self, images: Image) -> dict[str, Any]:
-        return self.terms._encode(images)  # noqa: SLF001 - a loss inside this one, which has checked
+    def embed(self, images: Image) -> dict[str, Any]:
+        """Embed under each of the three terms."""
+        return self.sum.embed(images)
 
-    def compare(self, a: dict[str, Any], b: dict[str, Any]) -> Distance:
-        """Give MMD++ of each pair, (*,)."""
-        return self.terms.compare(a, b)
-
-    def parts(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Distance]:
+    def terms(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Distance]:
         """Give the weighted terms `l2`, `local` and `mmd`."""
-        return self.terms.parts(a, b)
+        return self.sum.terms(a, b)
 
     def draw(self, step: int) -> None:
         """Draw the random features of `step`."""
-        self.terms.draw(step)
+        self.sum.draw(step)

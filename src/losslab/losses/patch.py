@@ -3,11 +3,9 @@
 from torch import Tensor
 from torch.nn import functional
 
+from losslab.images import SIGNED
 from losslab.losses.base import Loss
 from losslab.types import Distance, Image
-
-SIGNED = 2.0
-"""Ratio of the ranges [-1, 1], which the published bandwidths are stated in, and [0, 1]."""
 
 
 class PatchRBF(Loss[Tensor]):
@@ -38,10 +36,11 @@ class PatchRBF(Loss[Tensor]):
         self.min_side = patch_size // 2 + 1  # smaller images would lie inside the border for the most part
         self.bandwidth = sigma * patch_size**2 / SIGNED
 
-    def _encode(self, images: Image) -> Image:
+    def embed(self, images: Image) -> Image:
+        """Keep the images as they are."""
         return images
 
-    def compare(self, a: Tensor, b: Tensor) -> Distance:
+    def terms(self, a: Tensor, b: Tensor) -> dict[str, Distance]:
         """Give the mean of one minus the kernel of each pair, (*,), in [0, 1)."""
         squares = (a - b).square().sum(-3)
         planes = squares.reshape(-1, 1, *squares.shape[-2:])
@@ -49,4 +48,4 @@ class PatchRBF(Loss[Tensor]):
         size, area = self.patch_size, self.patch_size**2
         distance = functional.avg_pool2d(planes, size, stride=1, padding=size // 2) * area
         similarity = (distance / (-2 * self.bandwidth**2)).exp()
-        return 1 - similarity.reshape(squares.shape).mean(dim=(-2, -1))
+        return {self.name: 1 - similarity.reshape(squares.shape).mean(dim=(-2, -1))}

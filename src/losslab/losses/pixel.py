@@ -15,12 +15,13 @@ class L1(Loss[Tensor]):
         tensor([1., 1.])
     """
 
-    def _encode(self, images: Image) -> Image:
+    def embed(self, images: Image) -> Image:
+        """Keep the images as they are."""
         return images
 
-    def compare(self, a: Tensor, b: Tensor) -> Distance:
+    def terms(self, a: Tensor, b: Tensor) -> dict[str, Distance]:
         """Give the mean absolute difference of each pair, (*,)."""
-        return (a - b).abs().mean(dim=(-3, -2, -1))
+        return {self.name: (a - b).abs().mean(dim=(-3, -2, -1))}
 
 
 class L2(Loss[Tensor]):
@@ -32,9 +33,10 @@ class L2(Loss[Tensor]):
         tensor([0.2500, 0.2500])
     """
 
-    def _encode(self, images: Image) -> Image:
+    def embed(self, images: Image) -> Image:
+        """Keep the images as they are."""
         return images
 
-    def compare(self, a: Tensor, b: Tensor) -> Distance:
+    def terms(self, a: Tensor, b: Tensor) -> dict[str, Distance]:
         """Give the mean squared difference of each pair, (*,)."""
-        return (a - b).square().mean(dim=(-3, -2, -1))
+        return {self.name: (a - b).square().mean(dim=(-3, -2, -1))}

@@ -35,17 +35,15 @@ class WeightedSum(Loss[dict[str, Any]]):
         self.losses = nn.ModuleDict(losses)
         self.weights = dict(weights)
         self.min_side = max(loss.min_side for loss in losses.values())
+        self.own_axes = min(loss.own_axes for loss in losses.values())
 
-    def _encode(self, images: Image) -> dict[str, Any]:
-        return {name: self._term(name)._encode(images) for name in self.weights}  # noqa: SLF001 - the sum has checked
+    def embed(self, images: Image) -> dict[str, Any]:
+        """Embed under each term, by name."""
+        return {name: self._term(name).embed(images) for name in self.weights}
 
-    def compare(self, a: dict[str, Any], b: dict[str, Any]) -> Distance:
-        """Give the weighted sum of the terms of each pair, (*,)."""
-        return total(self.parts(a, b))
-
-    def parts(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Distance]:
+    def terms(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Distance]:
         """Give each weighted term by name."""
-        return {name: weight * self._term(name).compare(a[name], b[name]) for name, weight in self.weights.items()}
+        return {name: weight * total(self._term(name).terms(a[name], b[name])) for name, weight in self.weights.items()}
 
     def draw(self, step: int) -> None:
         """Draw every term's random state for `step`."""

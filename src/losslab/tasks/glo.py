@@ -118,10 +118,9 @@ class GLO(pl.LightningModule):
         loss = self.warmup_loss if warm else self.loss
         loss.draw(self.global_step)
         found = self.generator(self.codes[batch.indices])
-        with torch.autocast(self.device.type, enabled=False):  # losses need all digits, whatever the generator has
-            with torch.no_grad():
-                targets = loss.encode(batch.images)
-            parts = loss.parts(loss.encode(found.to(batch.images.dtype)), targets)
+        with torch.no_grad():
+            targets = loss.encode(batch.images)
+        parts = loss.parts(loss.encode(found.to(batch.images.dtype)), targets)
         means = {name: distance.mean() for name, distance in parts.items()}
         total = torch.stack(list(means.values())).sum()
         if not total.isfinite():
