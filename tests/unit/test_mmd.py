@@ -1,12 +1,15 @@
 """The random-feature MMD and MMD++ are what their formulas say."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from losslab.losses import random_features
 from losslab.losses.mmd import RandomFeatureMMD
 from losslab.losses.mmdpp import MMDpp
 from losslab.losses.patch import PatchRBF
@@ -75,8 +78,7 @@ def test_features_against_loops(pair: tuple[Tensor, Tensor]) -> None:
     """Filters without mean on plain patches are filters on mean-free patches, pooled in two steps or in one."""
     loss = RandomFeatureMMD(5)
     patches = windows_of_patches(pair[0], remove_mean=True)
-    # The buffers hold 2w and b - Σw for images in [0, 1]; Σw = 0 here, since the mean is taken off each filter.
-    expected = torch.cos(patches @ (loss.filters / 2).flatten(1).T + loss.phases).mean(1)
+    expected = torch.cos(patches @ loss.filters.flatten(1).T + loss.phases).mean(1)
     found = loss.encode(pair[0]).value[0].flatten(1).T
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -87,20 +89,109 @@ def test_window_positions_of_an_odd_size() -> None:
     assert RandomFeatureMMD(4).encode(torch.rand(1, 3, 48, 65)).value.shape == (1, 4, 2, 3)
 
 
-def test_chunks_do_not_matter() -> None:
-    """More images and features than a chunk holds give what one chunk each gives."""
-    x, y = torch.rand(9, 3, 32, 32), torch.rand(9, 3, 32, 32)
-    loss = RandomFeatureMMD(130)
-    plain = functional.avg_pool2d(
-        functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode="reflect"), loss.filters, loss.phases).cos(), 32, 16
-    )
-    torch.testing.assert_close(loss.encode(x).value, plain, rtol=1e-4, atol=1e-6)
-    leaf = x.clone().requires_grad_()
-    loss(leaf, y).sum().backward()
-    assert leaf.grad is not None
-    single = x[8:].clone().requires_grad_()
-    loss(single, y[8:]).sum().backward()
-    torch.testing.assert_close(leaf.grad[8:], single.grad, rtol=1e-4, atol=1e-9)
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"pairs": True},
+    {"sigma": [0.03, 0.06]},
+    {"sigma": [0.1, 0.02, 0.05], "pairs": True},
+    {"orthogonal": True, "remove_mean": False},
+    {"window": None},
+    {"window": 20, "stride": 12},
+    {"window": 7, "stride": 3, "patch_stride": 4, "patch_size": 5},
+    {"border": "none", "patch_size": 4, "patch_stride": 4, "window": None},
+    {"patch_size": 1, "remove_mean": False, "window": 8, "stride": 16},
+]
+
+
+def in_one_piece(loss: RandomFeatureMMD, image: Tensor) -> Tensor:
+    """Give the windows' features as one expression: all patches, all features, one pooling."""
+    padded = functional.pad(2 * image - 1, (loss.border,) * 4, mode="reflect") if loss.border else 2 * image - 1
+    maps = []
+    for bandwidth in loss.bandwidths:
+        filters = loss.filters * (loss.bandwidths[-1] / bandwidth)
+        angle = functional.conv2d(padded, filters, stride=loss.patch_stride) + loss.phases[:, None, None]
+        maps += [angle.cos(), angle.sin()] if loss.pairs else [angle.cos()]
+    features = torch.cat(maps, dim=1)
+    if loss.window is None:
+        return features.mean(dim=(-2, -1), keepdim=True)
+    return functional.avg_pool2d(features, loss.window, loss.stride)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_chunks_and_recomputation_change_nothing(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values to 1e-5 and gradients to 1e-4 of the plain form, with images and features in several chunks."""
+    monkeypatch.setitem(random_features.VALUES_A_CHUNK, True, 150_000)  # a few images
+    x, y = torch.rand(5, 3, 41, 38), torch.rand(5, 3, 41, 38)
+    loss = RandomFeatureMMD(130, **settings)
+    torch.testing.assert_close(loss.encode(x).value, in_one_piece(loss, x), rtol=1e-4, atol=2e-6)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    distance = loss(ours, y)
+    expected = (in_one_piece(loss, theirs) - in_one_piece(loss, y)).square().mean(dim=(-3, -2, -1))
+    torch.testing.assert_close(distance, expected, rtol=1e-5, atol=0)
+    weights = torch.rand(5)
+    found, wanted = (torch.autograd.grad((weights * d).sum(), leaf)[0]
+                     for d, leaf in ((distance, ours), (expected, theirs)))  # fmt: skip
+    assert (found - wanted).norm() < 1e-4 * wanted.norm()
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:6], ids=str)
+def test_first_and_second_derivative(settings: dict[str, Any]) -> None:
+    """The recomputed gradient is that of the value, and can itself be differentiated."""
+    loss = RandomFeatureMMD(6, 3, **{"window": 4, "stride": 2, **settings}).double()
+    x, y = (torch.rand(2, 3, 5, 6, dtype=torch.float64).requires_grad_() for _ in range(2))
+    assert torch.autograd.gradcheck(loss, (x, y))
+    assert torch.autograd.gradgradcheck(loss, (x, y), fast_mode=True)
+
+
+def test_saved_memory_is_one_image() -> None:
+    """What is kept for the backward pass is less than a fiftieth of what the plain form keeps."""
+    x, loss = torch.rand(4, 3, 64, 64), RandomFeatureMMD(512)
+
+    def saved(function: Callable[[Tensor], Tensor]) -> int:
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            out = function(x.clone().requires_grad_())
+        assert out.requires_grad
+        return sum(kept.values())
+
+    assert 50 * saved(lambda leaf: loss.encode(leaf).value) < saved(lambda leaf: in_one_piece(loss, leaf))
+
+
+def spread(pair: tuple[Tensor, Tensor], features: int, **settings: Any) -> float:
+    """Give the root mean square error of the loss over 48 draws."""
+    exact = half_squared_mmd(*pair)
+    draws = [float(RandomFeatureMMD(features, seed=seed, **settings)(*pair)) - exact for seed in range(48)]
+    assert abs(sum(draws)) / 48 < 4 * math.sqrt(sum(draw**2 for draw in draws)) / 48  # no bias
+    return math.sqrt(sum(draw**2 for draw in draws) / 48)
+
+
+def test_pairs_and_orthogonal_filters_have_the_same_expectation(pair: tuple[Tensor, Tensor]) -> None:
+    """Half the filters with cosine and sine are no worse than all with phases; nor are orthogonal ones."""
+    iid = spread(pair, 64)
+    assert spread(pair, 64, pairs=True) < 1.25 * iid
+    assert spread(pair, 64, orthogonal=True) < 1.25 * iid
+
+
+def test_orthogonal_filters() -> None:
+    """Filters of a group are orthogonal, those of two groups are not, and lengths are those of normal vectors."""
+    loss = RandomFeatureMMD(54, orthogonal=True, remove_mean=False, seed=3)
+    filters = loss.filters.flatten(1).double() * loss.bandwidths[0]
+    products = filters @ filters.T
+    off = products - products.diagonal().diag()
+    assert off[:27, :27].abs().max() < 1e-4
+    assert off[:27, 27:].abs().max() > 1
+    assert abs(float(products.diagonal().mean()) - 27) < 4 * math.sqrt(2 * 27 / 54)
+
+
+def test_several_bandwidths_are_the_mean_of_the_kernels(pair: tuple[Tensor, Tensor]) -> None:
+    """A list of bandwidths gives the mean of the losses that each one gives with the same filters."""
+    each = [RandomFeatureMMD(32, sigma=sigma, seed=5)(*pair) for sigma in (0.03, 0.06)]
+    torch.testing.assert_close(RandomFeatureMMD(32, sigma=[0.03, 0.06], seed=5)(*pair), sum(each) / 2)
 
 
 def test_seed_decides() -> None:
@@ -110,10 +201,12 @@ def test_seed_decides() -> None:
 
 
 def test_bad_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="multiple of stride"):
-        RandomFeatureMMD(window=32, stride=12)
-    with pytest.raises(ValueError, match="multiple of stride"):
+    with pytest.raises(ValueError, match="are 1 or more, got 3, 1, 32 and 0"):
         RandomFeatureMMD(stride=0)
+    with pytest.raises(ValueError, match="'reflect' or 'none', got 'zero'"):
+        RandomFeatureMMD(border="zero")
+    with pytest.raises(ValueError, match="even number of features, got 7"):
+        RandomFeatureMMD(7, pairs=True)
     with pytest.raises(ValueError, match="more than 0, got 512 and 0"):
         RandomFeatureMMD(sigma=0)
     with pytest.raises(ValueError, match="more than 0, got 0 and"):

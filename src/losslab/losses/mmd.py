@@ -1,22 +1,17 @@
 """Maximum mean discrepancy (MMD) between the patch distributions of two images, window by window."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from losslab.images import SIGNED
 from losslab.losses.base import Loss, same_draw
+from losslab.losses.random_features import Recipe, mean_features
 from losslab.seeds import draws_before, generator
-from losslab.types import Distance, Drawn, Features, Image
-
-# Measured on 32×3×64×64 with 512 features, forward and backward: chunks that fit the cache take 0.35 of the time of one
-# map of all features, and autograd keeps one chunk's map at a time.
-# Other devices have no such cache, and are kept busy by larger chunks.
-IMAGES_A_CHUNK = {True: 4, False: 64}
-FEATURES_A_CHUNK = 64
+from losslab.types import Distance, Drawn, Image
 
 
 class RandomFeatureMMD(Loss[Drawn[Tensor]]):
@@ -26,21 +21,36 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
     F_j(x, W) = mean over the patches p in W of cos(w_j · p + b_j), w_j ~ N(0, I / s²), b_j ~ U[0, 2π),
     s = sigma · patch_size². Its expectation is ½ MMD² under k(p, q) = exp(-|Pp - Pq|² / (2 s²)), images taken in
     [-1, 1], where P takes each patch's mean off each channel if `remove_mean`, and is the identity otherwise.
-    The filters are one fixed draw of the seed by default; `redraw_every=k` draws new ones every k steps.
 
     Args:
         features: number of random features; the relative error of the loss falls as 1/√features.
-        patch_size: side of a patch in pixels, odd; borders are reflected.
-        sigma: bandwidth a pixel for images in [-1, 1]; it is multiplied by the *square* of the patch size.
-        window: side of a window in pixels.
-        stride: step from window to window in pixels; `window` is a multiple of it.
+        patch_size: side of a patch in pixels; odd where the border is reflected.
+        sigma: bandwidth a pixel for images in [-1, 1]; it is multiplied by the *square* of the patch size. A list has
+            all features for each of its bandwidths, at the price of their cosines alone: k is the mean of the kernels.
+        window: side of a window, counted in patches; None takes the whole image as one window.
+        stride: step from window to window, counted in patches. Windows start at its multiples and never leave the
+            image. The larger its greatest common divisor with `window`, the less there is to add up.
+        patch_stride: step from patch to patch, in pixels.
+        border: "reflect" pads by half a patch, so that each pixel has a patch; "none" takes inner patches only.
         remove_mean: take each patch's mean off each channel, by taking it off each filter, which is the same.
+        pairs: half as many filters, with cos(w · p) and sin(w · p) each in place of cos(w · p + b): the same
+            expectation and about the same error for half the convolution.
+        orthogonal: filters orthogonal to each other in groups of as many as a patch has numbers, each with the length
+            of a normal vector: the same expectation, less error (Yu et al., NeurIPS 2016).
         seed: of the filters.
-        redraw_every: steps between two draws; 0 keeps the first one.
+        redraw_every: steps between two draws of the filters; 0 keeps the first one.
 
-    Source: MMDApproximate of ariel415el/PerceptualLossExperiments (models of Amir and Weiss, CVPR 2021), with
-        normalize_patch="channel_mean". The original draws new filters at each call, so that two distances of one
-        image are measured with different rulers; here both sides always see one draw.
+    Raises:
+        ValueError: sizes that fit no patch or window.
+
+    Paper and code: the code of record, MMDApproximate, draws new filters at each call, so that two distances of one
+        image are measured with different rulers, and targets can't be encoded once. Here a draw is fixed by default;
+        redraw_every=1 draws at each step of a training, and both sides always see one draw. Its default
+        normalize_patch is "none" with 1024 features, MMD++ uses "channel_mean" with 512; here remove_mean=true and
+        512 are the defaults.
+
+    Source: MMDApproximate of ariel415el/PerceptualLossExperiments (models of Amir and Weiss, "Understanding and
+        Simplifying Perceptual Distances", CVPR 2021); random features of Rahimi and Recht, NeurIPS 2007.
 
     Example:
         >>> x = torch.rand(2, 3, 64, 64, requires_grad=True)
@@ -54,27 +64,42 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         self,
         features: int = 512,
         patch_size: int = 3,
-        sigma: float = 0.06,
-        window: int = 32,
+        sigma: float | Sequence[float] = 0.06,
+        window: int | None = 32,
         stride: int = 16,
         *,
+        patch_stride: int = 1,
+        border: str = "reflect",
         remove_mean: bool = True,
+        pairs: bool = False,
+        orthogonal: bool = False,
         seed: int = 0,
         redraw_every: int = 0,
     ) -> None:
         """Check the sizes and make the first draw."""
         super().__init__()
-        if patch_size % 2 == 0:
-            raise ValueError(f"patch_size is an odd number of pixels, got {patch_size}")
-        if features < 1 or sigma <= 0:
+        sigmas = tuple(sigma) if isinstance(sigma, Sequence) else (sigma,)
+        if features < 1 or not sigmas or min(sigmas) <= 0:
             raise ValueError(f"features and sigma are more than 0, got {features} and {sigma}")
-        if stride < 1 or window < 1 or window % stride:
-            raise ValueError(f"window is a multiple of stride, got window {window} and stride {stride}")
-        self.patch_size, self.bandwidth = patch_size, sigma * patch_size**2
-        self.window, self.stride, self.min_side = window, stride, window
-        self.remove_mean, self.seed, self.redraw_every = remove_mean, seed, redraw_every
-        self.register_buffer("filters", torch.empty(features, 3, patch_size, patch_size), persistent=False)
-        self.register_buffer("phases", torch.empty(features), persistent=False)
+        if pairs and features % 2:
+            raise ValueError(f"pairs need an even number of features, got {features}")
+        if min(patch_size, patch_stride, stride, window or 1) < 1:
+            sizes = f"{patch_size}, {patch_stride}, {window} and {stride}"
+            raise ValueError(f"patch_size, patch_stride, window and stride are 1 or more, got {sizes}")
+        if border not in ("reflect", "none"):
+            raise ValueError(f"border is 'reflect' or 'none', got {border!r}")
+        if border == "reflect" and patch_size % 2 == 0:
+            raise ValueError(f"patch_size is an odd number of pixels where the border is reflected, got {patch_size}")
+        self.patch_size, self.patch_stride = patch_size, patch_stride
+        self.border = patch_size // 2 if border == "reflect" else 0
+        self.window, self.stride = window, stride
+        self.min_side = max(((window or 1) - 1) * patch_stride + patch_size - 2 * self.border, self.border + 1)
+        self.bandwidths = tuple(each * patch_size**2 for each in sigmas)
+        self.remove_mean, self.pairs, self.orthogonal = remove_mean, pairs, orthogonal
+        self.seed, self.redraw_every = seed, redraw_every
+        count = features // 2 if pairs else features
+        self.register_buffer("filters", torch.empty(count, 3, patch_size, patch_size), persistent=False)
+        self.register_buffer("phases", torch.empty(count), persistent=False)
         self._draw_index = -1
         self.draw(0)
 
@@ -84,48 +109,57 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         if index == self._draw_index:
             return
         random = generator(self.seed, index)
-        filters = torch.randn(self.filters.shape, generator=random) / self.bandwidth
-        phases = torch.rand(self.phases.shape, generator=random) * (2 * math.pi)
+        make = _orthogonal if self.orthogonal else torch.randn
+        filters = make(self.filters.shape, generator=random) / self.bandwidths[-1]
+        phases = torch.rand(self.phases.shape, generator=random) * (0 if self.pairs else 2 * math.pi)
         if self.remove_mean:
             filters -= filters.mean(dim=(-2, -1), keepdim=True)
-        # Images are in [0, 1]: w · (2p - 1) + b = 2w · p + (b - Σw), so the change of range costs nothing.
-        self.phases.copy_(phases - filters.sum(dim=(1, 2, 3)))
-        self.filters.copy_(SIGNED * filters)
+        self.phases.copy_(phases)
+        self.filters.copy_(filters)
         self._draw_index = index
 
     def embed(self, images: Image) -> Drawn[Tensor]:
-        """Give the mean features of each window."""
+        """Give the mean features of each window, (*, features, rows, columns)."""
         if images.shape[-3] != 3:
             raise ValueError(f"{self.name} needs images of 3 channels, got {images.shape[-3]}")
-        batch = images.reshape(-1, *images.shape[-3:])
-        border = self.patch_size // 2
-        padded = functional.pad(batch, (border,) * 4, mode="reflect")
-        blocks = torch.cat([self._blocks(chunk) for chunk in padded.split(IMAGES_A_CHUNK[images.device.type == "cpu"])])
-        # The mean over a window is the mean of the blocks in it, which overlapping windows share.
-        windows = functional.avg_pool2d(blocks, self.window // self.stride, stride=1)
-        kind = f"{self.filters.shape[0]} features, bandwidth {self.bandwidth:g}, mean removed: {self.remove_mean}"
-        draw = f"{kind}, seed {self.seed}, draw {self._draw_index}"
-        return Drawn(windows.reshape(*images.shape[:-3], *windows.shape[1:]), draw)
-
-    def _blocks(self, padded: Image) -> Features:
-        """Give the mean features of each stride×stride block of a few images, feature chunk by feature chunk."""
-        chunks = zip(self.filters.split(FEATURES_A_CHUNK), self.phases.split(FEATURES_A_CHUNK), strict=True)
-        # Computing a chunk again in the backward pass is faster than keeping it: the map is 170 times the image.
-        means = [
-            checkpoint(_mean_cosines, padded, *chunk, self.stride, use_reentrant=False, preserve_rng_state=False)
-            for chunk in chunks
-        ]
-        return torch.cat(means, dim=1)
+        signed = SIGNED * images.reshape(-1, *images.shape[-3:]) - 1
+        padded = functional.pad(signed, (self.border,) * 4, mode="reflect") if self.border else signed
+        blocks = mean_features(padded, self.filters, self.phases, self._recipe(padded)).flatten(1, 2)
+        if self.window is not None:  # overlapping windows share their blocks
+            unit = math.gcd(self.window, self.stride)
+            blocks = functional.avg_pool2d(blocks, self.window // unit, stride=self.stride // unit)
+        return Drawn(blocks.reshape(*images.shape[:-3], *blocks.shape[1:]), self._draw_name())
 
     def terms(self, a: Drawn[Tensor], b: Drawn[Tensor]) -> dict[str, Distance]:
-        """Give the mean squared difference of the windows' features of each pair, (*,).
-
-        Raises:
-            ValueError: the encodings were made under different draws.
-        """
+        """Give the mean squared difference of the windows' features of each pair, (*,)."""
         p, q = same_draw(a, b)
         return {self.name: (p - q).square().mean(dim=(-3, -2, -1))}
 
+    def _recipe(self, padded: Tensor) -> Recipe:
+        """Say what the features of images of this size are averaged over."""
+        if self.window is None:
+            height, width = ((side - self.patch_size) // self.patch_stride + 1 for side in padded.shape[-2:])
+            block = (height, width)
+        else:
+            block = (math.gcd(self.window, self.stride),) * 2
+        scales = tuple(self.bandwidths[-1] / each for each in self.bandwidths)
+        return Recipe(block, self.patch_stride, scales, self.pairs)
 
-def _mean_cosines(padded: Image, filters: Tensor, phases: Tensor, stride: int) -> Features:
-    return functional.avg_pool2d(functional.conv2d(padded, filters, phases).cos(), stride)
+    def _draw_name(self) -> str:
+        """Name all that two encodings must have in common."""
+        kind = f"{len(self.filters)} filters of {self.patch_size}², every {self.patch_stride}, border {self.border}"
+        means = f"bandwidths {self.bandwidths}, mean removed {self.remove_mean}, pairs {self.pairs}"
+        window = f"window {self.window}, stride {self.stride}, orthogonal {self.orthogonal}"
+        return f"{kind}, {means}, {window}, seed {self.seed}, draw {self._draw_index}"
+
+
+def _orthogonal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Draw rows that are orthogonal in groups, each distributed as a vector of standard normal numbers."""
+    size = math.prod(shape[1:])
+    groups = []
+    for start in range(0, shape[0], size):
+        basis, triangle = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
+        rotation = basis * triangle.diagonal().sign()  # without the signs it is not uniform over the rotations
+        lengths = torch.randn(size, size, generator=generator, dtype=torch.float64).norm(dim=1, keepdim=True)
+        groups.append((rotation * lengths)[: shape[0] - start])
+    return torch.cat(groups).float().reshape(*shape)
