@@ -1,25 +1,58 @@
-"""Losses that compare the small patches of two images at the same place."""
+"""Losses that compare the small patches of two images at the same place, without ever cutting a patch out."""
+
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
 
 from losslab.images import SIGNED
 from losslab.losses.base import Loss
-from losslab.types import Distance, Image
+from losslab.types import Distance, Features, Image
+
+SMALLEST = 1e-20
+"""Below it a squared distance is zero: the square root has a gradient there."""
+
+SEPARATE_ABOVE = 5
+"""Patch size in pixels from which two thin boxes are faster than a square one."""
+
+SIMILARITIES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "gaussian": lambda squares, s: (squares / (-2 * s**2)).exp(),
+    "laplacian": lambda squares, s: (squares.clamp(min=SMALLEST).sqrt() / -s).exp(),
+    "simple": lambda squares, s: (squares / -s).exp(),
+}
 
 
-class PatchRBF(Loss[Tensor]):
-    """One minus a Gaussian kernel of the patches around each pixel, averaged over the pixels.
+class PatchRBF(Loss[Any]):
+    """One minus a radial kernel of the patches around each pixel, averaged over the pixels.
 
-    Formula: mean_i [1 - exp(-D_i / (2 s²))], s = sigma · patch_size², where D_i is the sum of (x - y)² over the
-    channels and the patch around pixel i, with zeros beyond the border and images taken in [-1, 1].
-    It is (2 - 2k)/2, half the squared maximum mean discrepancy of two single patches: the *aligned* term of MMD++.
+    Formula: mean_i [1 - k(D_i)], s = sigma · patch_size², where D_i is the squared distance of the two patches around
+    pixel i, summed over channels and pixels, images taken in [-1, 1], and k(D) is exp(-D / (2 s²)) for "gaussian",
+    exp(-√D / s) for "laplacian", and exp(-D / s) for "simple".
+
+    For the Gaussian this is (2 - 2k)/2, half the squared maximum mean discrepancy of two single patches: the *aligned*
+    term of MMD++. D needs no patches: it is Σ_c box((x - y)²), less Σ_c box(x - y)² / patch_size² without means, and
+    for patches of unit norm 2 - 2 box(x y) / (|p| |q|).
 
     Args:
-        patch_size: side of a patch in pixels, odd.
+        patch_size: side of a patch in pixels, odd where the border is padded.
         sigma: bandwidth a pixel for images in [-1, 1]; it is multiplied by the *square* of the patch size.
+        kernel: "gaussian", "laplacian" or "simple".
+        border: "zero" pads both images in [-1, 1] by half a patch; "none" takes inner patches only.
+        stride: step from patch to patch in pixels.
+        remove_mean: take each patch's mean off each channel.
+        unit_norm: divide each patch by its norm, the root of |p|² + eps².
+        eps: what keeps the norm of a flat patch from being zero, for images in [-1, 1].
 
-    Source: PatchRBFLoss of ariel415el/PerceptualLossExperiments (models of Amir and Weiss, CVPR 2021).
+    Raises:
+        ValueError: an unknown kernel or border, or a patch that does not fit it.
+
+    Paper and code: "simple" is the class SimplePatchLoss, whose bandwidth is not squared (with patch_size 3, sigma 0.06
+        and border "none"). With mean removal the original's patch extraction takes off one mean for all patches of a
+        batch, not each patch's own; here it is each patch's own, as its MMD and the paper's mean-free patches have it.
+
+    Source: PatchRBFLoss, PatchRBFLaplacianLoss and SimplePatchLoss of ariel415el/PerceptualLossExperiments (models of
+        Amir and Weiss, CVPR 2021).
 
     Example:
         >>> import torch
@@ -27,25 +60,76 @@ class PatchRBF(Loss[Tensor]):
         >>> PatchRBF()(x, torch.rand(1, 3, 32, 32)).sum().backward()
     """
 
-    def __init__(self, patch_size: int = 3, sigma: float = 0.1) -> None:
+    def __init__(
+        self,
+        patch_size: int = 3,
+        sigma: float = 0.1,
+        kernel: str = "gaussian",
+        border: str = "zero",
+        stride: int = 1,
+        *,
+        remove_mean: bool = False,
+        unit_norm: bool = False,
+        eps: float = 0.01,
+    ) -> None:
         """Check the patch and set the bandwidth."""
         super().__init__()
-        if patch_size % 2 == 0 or patch_size < 1:
-            raise ValueError(f"patch_size is an odd number of pixels, got {patch_size}")
-        self.patch_size = patch_size
-        self.min_side = patch_size // 2 + 1  # smaller images would lie inside the border for the most part
-        self.bandwidth = sigma * patch_size**2 / SIGNED
+        if kernel not in SIMILARITIES:
+            raise ValueError(f"kernel is one of {', '.join(SIMILARITIES)}, got {kernel!r}")
+        if border not in ("zero", "none"):
+            raise ValueError(f"border is 'zero' or 'none', got {border!r}")
+        if patch_size < 1 or (border == "zero" and patch_size % 2 == 0):
+            raise ValueError(f"patch_size is an odd number of pixels where the border is padded, got {patch_size}")
+        if stride < 1 or sigma <= 0 or eps <= 0:
+            raise ValueError(f"stride, sigma and eps are more than 0, got {stride}, {sigma} and {eps}")
+        self.patch_size, self.stride, self.kernel = patch_size, stride, kernel
+        self.padding = patch_size // 2 if border == "zero" else 0
+        # A padded image that is smaller would lie inside the border for the most part.
+        self.min_side = patch_size // 2 + 1 if self.padding else patch_size
+        self.bandwidth = sigma * patch_size**2
+        self.remove_mean, self.unit_norm, self.eps = remove_mean, unit_norm, eps
 
-    def embed(self, images: Image) -> Image:
-        """Keep the images as they are."""
-        return images
+    def embed(self, images: Image) -> Any:
+        """Keep the images, with the squared norm of each patch where it is needed."""
+        if not self.unit_norm:
+            return images
+        signed = SIGNED * images - 1
+        return signed, self._squares(signed)
 
-    def terms(self, a: Tensor, b: Tensor) -> dict[str, Distance]:
+    def terms(self, a: Any, b: Any) -> dict[str, Distance]:
         """Give the mean of one minus the kernel of each pair, (*,), in [0, 1)."""
-        squares = (a - b).square().sum(-3)
-        planes = squares.reshape(-1, 1, *squares.shape[-2:])
+        squares = self._unit_squares(*a, *b) if self.unit_norm else self._squares(SIGNED * (a - b))
+        similarity = SIMILARITIES[self.kernel](squares, self.bandwidth)
+        return {self.name: 1 - similarity.mean(dim=(-3, -2, -1))}
+
+    def _unit_squares(self, x: Tensor, x_norms: Tensor, y: Tensor, y_norms: Tensor) -> Features:
+        """Give the squared distances of patches of unit norm, where a flat patch stays near zero."""
+        p, q = x_norms + self.eps**2, y_norms + self.eps**2
+        squares = x_norms / p + y_norms / q - 2 * self._products(x, y) / (p * q).sqrt()
+        return squares.clamp(min=0)
+
+    def _squares(self, x: Tensor) -> Features:
+        return self._products(x, x)
+
+    def _products(self, x: Tensor, y: Tensor) -> Features:
+        """Give the inner products of the patches of two images at the same place, (*, 1, rows, columns)."""
+        products = self._boxes((x * y).sum(-3, keepdim=True))
+        if not self.remove_mean:
+            return products
+        sums = self._boxes(x)
+        both = sums.square() if y is x else sums * self._boxes(y)
+        without = products - both.sum(-3, keepdim=True) / self.patch_size**2
+        return without.clamp(min=0) if y is x else without
+
+    def _boxes(self, planes: Tensor) -> Features:
+        """Give the sum over each patch, with zeros beyond the border."""
+        size, pad = self.patch_size, self.padding
+        batch = planes.reshape(-1, *planes.shape[-3:])
         # The average counts the zeros beyond the border, so times the area it is the sum over the patch.
-        size, area = self.patch_size, self.patch_size**2
-        distance = functional.avg_pool2d(planes, size, stride=1, padding=size // 2) * area
-        similarity = (distance / (-2 * self.bandwidth**2)).exp()
-        return {self.name: 1 - similarity.reshape(squares.shape).mean(dim=(-2, -1))}
+        if size <= SEPARATE_ABOVE:
+            means = functional.avg_pool2d(batch, size, self.stride, pad)
+        else:
+            columns = functional.avg_pool2d(batch, (size, 1), (self.stride, 1), (pad, 0))
+            means = functional.avg_pool2d(columns, (1, size), (1, self.stride), (0, pad))
+        sums = means * size**2
+        return sums.reshape(*planes.shape[:-2], *sums.shape[-2:])
