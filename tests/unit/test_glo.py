@@ -10,10 +10,12 @@ from torch import nn
 
 from losslab.config import build, load, plain
 from losslab.data.photos import Photos
+from losslab.losses.penalty import NoPenalty, TotalVariation
 from losslab.losses.pixel import L1, L2
 from losslab.models.codes import project, sample_gaussian, start_codes
 from losslab.models.dcgan import DCGANGenerator
 from losslab.optimizers import JointOptimizer
+from losslab.runs.cell import identify
 from losslab.tasks.glo import GLO, _psnr
 
 SMALL = ["task.generator.widths=[8,8,8,8]", "task.code_size=4", "data.train_count=12", "data.val_count=2",
@@ -176,6 +178,56 @@ def test_handover_forgets_and_takes_the_other_loss(tmp_path: Path, monkeypatch: 
     fit(tmp_path, "task.warmup=0.5", epochs=2, callback=Spy())
     assert adam == [1, 2, 3, 1, 2, 3]
     assert compared == ["l1", "l2", "l2", "l2", "l1", "l1", "l1"]  # the first one is the check before training
+
+
+def logged(folder: Path, *overrides: str) -> list[dict[str, float]]:
+    """Train a tiny GLO and bring back what each step logs."""
+    steps: list[dict[str, float]] = []
+
+    class Spy(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, *_: object) -> None:
+            steps.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+    fit(folder, *overrides, callback=Spy())
+    return steps
+
+
+def test_penalty_is_added_to_the_loss(tmp_path: Path) -> None:
+    """Its mean over the generated images is a term beside the loss's own, with its own name in the log."""
+    for step in logged(tmp_path, "penalty=total_variation", "penalty.weight=0.5"):
+        assert step.keys() == {"loss", "loss/l1", "loss/penalty"}
+        assert step["loss/penalty"] > 0
+        assert step["loss"] == pytest.approx(step["loss/l1"] + step["loss/penalty"])
+    assert all(step.keys() == {"loss"} for step in logged(tmp_path))
+
+
+def test_penalty_trains(tmp_path: Path) -> None:
+    """One that outweighs the loss makes the images flatter than the loss alone does."""
+    rate = "task.generator_optimizer.lr=0.02"
+
+    def variation(*overrides: str) -> float:
+        task, _ = fit(tmp_path, rate, *overrides, epochs=4)
+        return float(TotalVariation(1)(task._images(task.codes)).mean())
+
+    assert variation("penalty=total_variation", "penalty.weight=100") < 0.5 * variation()
+
+
+def test_penalty_waits_for_the_warmup_to_end(tmp_path: Path) -> None:
+    """Its weight is set against the loss, and L2 is not of the loss's size."""
+    steps = logged(tmp_path, "penalty=total_variation", "task.warmup=0.34")
+    assert [name for step in steps for name in step if name == "loss/penalty"] == ["loss/penalty"] * 2
+    assert steps[0].keys() == {"warmup"}
+
+
+def test_without_a_penalty_ids_are_as_before() -> None:
+    """What was computed before there were penalties is found again; a penalty makes other cells."""
+    settings = plain(load("loss=l2", "task=glo"))
+    cell = identify(settings, "content").id
+    assert cell == "1389ea05a2"  # of the version before penalties
+    assert isinstance(build(settings["task"], loss=L2()).penalty, NoPenalty)
+    assert identify(plain(load("loss=l2", "task=glo", "penalty=total_variation")), "content").id != cell
+    del settings["task"]["penalty"]
+    assert identify(settings, "content").id == cell
 
 
 def test_nothing_is_trained_on_nan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from losslab import images
 from losslab.data.base import Batch
 from losslab.divergence import DivergedError
 from losslab.losses.base import Loss
+from losslab.losses.penalty import NoPenalty, Penalty
 from losslab.losses.pixel import L2
 from losslab.models.codes import project, sample_gaussian, start_codes
 from losslab.optimizers import JointOptimizer
@@ -35,7 +36,7 @@ HIGHEST_PSNR = 10 * math.log10(12 * 255**2)
 
 
 class GLO(pl.LightningModule):
-    """min over the generator g and the codes z_i of the mean of loss(g(z_i), x_i), over the training images x_i.
+    """min over generator g and codes z_i of the mean of loss(g(z_i), x_i) + penalty(g(z_i)) over training images x_i.
 
     Args:
         loss: what reconstructions are trained with.
@@ -46,8 +47,9 @@ class GLO(pl.LightningModule):
         code_optimizer: makes the codes' optimiser of a list of parameters.
         generator_optimizer: makes the generator's.
         scheduler: makes a schedule of both learning rates, stepped once an epoch; None keeps them.
-        warmup: share of the training's steps that trains with L2 before the loss takes over, from 0 to 1.
+        warmup: share of the training's steps that trains with L2 before the loss and the penalty take over, 0 to 1.
         seed: of the random start of codes, and of the samples.
+        penalty: what a generated image costs by itself; None for nothing.
 
     Source: Bojanowski et al., "Optimizing the Latent Space of Generative Networks", ICML 2018; its unit ball is
         applied here, where ariel415el/PerceptualLossExperiments (force_norm) only names it. Optimisers as there.
@@ -71,12 +73,13 @@ class GLO(pl.LightningModule):
         projection: str = "ball",
         warmup: float = 0.0,
         seed: int = 0,
+        penalty: Penalty | None = None,
     ) -> None:
         """Keep the parts; `setup` builds what depends on the number and the size of the images."""
         super().__init__()
         if not 0 <= warmup <= 1:
             raise ValueError(f"task.warmup is a share from 0 to 1, got {warmup}")
-        self.loss, self.warmup_loss = loss, L2()
+        self.loss, self.warmup_loss, self.penalty = loss, L2(), penalty or NoPenalty()
         self.make_generator, self.scheduler = generator, scheduler
         self.make_optimizers = {"codes": code_optimizer, "generator": generator_optimizer}
         self.code_size, self.init, self.projection = code_size, init, projection
@@ -117,10 +120,12 @@ class GLO(pl.LightningModule):
             self.optimizers(use_pl_optimizer=False).forget()  # type: ignore[union-attr]
         loss = self.warmup_loss if warm else self.loss
         loss.draw(self.global_step)
-        found = self.generator(self.codes[batch.indices])
+        found = self.generator(self.codes[batch.indices]).to(batch.images.dtype)
         with torch.no_grad():
             targets = loss.encode(batch.images)
-        parts = loss.parts(loss.encode(found.to(batch.images.dtype)), targets)
+        parts = loss.parts(loss.encode(found), targets)
+        if not (warm or isinstance(self.penalty, NoPenalty)):
+            parts["penalty"] = self.penalty(found)
         means = {name: distance.mean() for name, distance in parts.items()}
         total = torch.stack(list(means.values())).sum()
         if not total.isfinite():
