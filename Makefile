@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 TEST_ENV := OMP_WAIT_POLICY=passive WANDB_MODE=offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test test-reliability format lint types clean
+.PHONY: help setup run docs wandb-sync test test-reliability format lint types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 
 run: setup  ## train GLO with MMD++ on photographs; more keys by ARGS="seed=1"
 	$(BIN)/python src/train.py loss=mmdpp task=glo $(ARGS)
+
+docs: setup  ## write docs/losses.md anew from configs, docstrings and benchmarks/losses.json
+	$(BIN)/python docs/make.py
 
 wandb-sync: setup  ## upload offline Weights & Biases runs, made whole again where a kill has cut them
 	$(BIN)/python src/replay.py --sync $(ARGS)

@@ -329,8 +329,15 @@ def test_same_config_same_distance(name: str) -> None:
 
 @pytest.mark.parametrize(
     "overrides",
-    [["loss=mmdpp", "loss.redraw_every=5"], ["loss=deep", "weights.redraw_every=5", "layer=[conv1_2]"]],
-    ids=["mmdpp", "deep"],
+    [
+        ["loss=mmdpp", "loss.redraw_every=5"],
+        ["loss=deep", "weights.redraw_every=5", "layer=[conv1_2]"],
+        ["loss=patch_swd", "loss.redraw_every=5"],
+        ["loss=laplacian_swd", "loss.loss.redraw_every=5"],
+        ["loss=windowed_swd", "loss.loss.redraw_every=5"],
+        ["loss=swdpp", "loss.losses.swd.redraw_every=5"],
+    ],
+    ids=["mmdpp", "deep", "patch_swd", "laplacian_swd", "windowed_swd", "swdpp"],
 )
 def test_draw_is_a_function_of_step(overrides: list[str]) -> None:
     """Random state changes by `draw` alone, and old encodings are refused rather than compared."""

@@ -105,6 +105,10 @@ def test_axes_are_what_the_command_sets() -> None:
     assert cell.axes == {"task": "glo", "loss": "laplacian", "data": "photos", "trainer": "fast", "seed": 0,
                          "loss.levels": 4}  # fmt: skip
     assert cell.label == "laplacian-levels4-seed0"
+    words = ["loss=l2", "penalty=total_variation"]
+    cell = identify(plain(load(*words)), "", {"loss": "l2", "penalty": "total_variation"}, words)
+    assert cell.axes["penalty"] == "total_variation"
+    assert cell.label == "l2-total_variation-seed0"
 
 
 def test_keys_added_later_leave_ids(monkeypatch: pytest.MonkeyPatch) -> None:

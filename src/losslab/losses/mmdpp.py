@@ -16,11 +16,12 @@ from losslab.types import Distance, Image
 class MMDpp(Loss[dict[str, Any]]):
     """MMD++: a little L2, patches at the same place, and above all the distribution of patches in 32×32 windows.
 
-    Formula, for images taken in [-1, 1]: 0.001 · L2 + 0.05 · PatchRBF(3, 0.1) + 1 · RandomFeatureMMD(3, 0.06).
+    Formula: 0.001 · L2 + 0.05 · PatchRBF(3, 0.1) + 1 · RandomFeatureMMD(3, 0.06), images taken in [-1, 1].
 
     Args:
         features: random features of the MMD term.
         weights: of the parts `l2`, `local` and `mmd`, for images in [-1, 1].
+        local_patch_size: side of the patches of `local` in pixels, odd; MMD+++ has 11.
         local_sigma: bandwidth a pixel of `local`.
         sigma: bandwidth a pixel of `mmd`.
         seed: of the random features.
@@ -28,7 +29,7 @@ class MMDpp(Loss[dict[str, Any]]):
             new ones at each call.
 
     Source: Amir and Weiss, "Understanding and Simplifying Perceptual Distances", CVPR 2021; constants from the class
-        MMD_PP of ariel415el/PerceptualLossExperiments, the code of record.
+        MMD_PP of ariel415el/PerceptualLossExperiments, the code of record, whose MMD_PPP is conf/loss/mmdppp.yaml.
 
     Example:
         >>> import torch
@@ -40,6 +41,7 @@ class MMDpp(Loss[dict[str, Any]]):
         self,
         features: int = 512,
         weights: Mapping[str, float] = MappingProxyType({"l2": 0.001, "local": 0.05, "mmd": 1.0}),
+        local_patch_size: int = 3,
         local_sigma: float = 0.1,
         sigma: float = 0.06,
         seed: int = 0,
@@ -50,7 +52,7 @@ class MMDpp(Loss[dict[str, Any]]):
         self.sum = WeightedSum(
             {
                 "l2": L2(),
-                "local": PatchRBF(3, local_sigma),
+                "local": PatchRBF(local_patch_size, local_sigma),
                 "mmd": RandomFeatureMMD(features, 3, sigma, seed=seed, redraw_every=redraw_every),
             },
             {**weights, "l2": weights["l2"] * SIGNED**2},  # L2 sees [0, 1]: a square there is 4 in [-1, 1]

@@ -5,19 +5,24 @@ from typing import Any
 
 from torch import nn
 
-from losslab.losses.base import Loss, total
+from losslab.losses.base import Loss
 from losslab.types import Distance, Image
 
 
 class WeightedSum(Loss[dict[str, Any]]):
-    """Σ weight · loss over named terms; `parts` gives each weighted term.
+    """Weighted sum of any losses under names of your choice.
+
+    Formula: Σ_n weights[n] · losses[n](x, y).
+
+    `parts` gives each weighted term by its name; a loss of several parts gives `name/part` for each.
+    In YAML both arguments are nested keys: `losses: {pixels: {_target_: ...}}` and `weights: {pixels: 0.5}`.
 
     Args:
-        losses: the terms by name.
-        weights: the weight of each, under the same names.
+        losses: the terms by name; names hold no dot and no slash.
+        weights: the weight of each, under the same names, in that order.
 
     Raises:
-        ValueError: the names of losses and weights differ.
+        ValueError: no terms, names of losses and weights that differ, or a name or term that is none.
 
     Example:
         >>> import torch
@@ -30,28 +35,38 @@ class WeightedSum(Loss[dict[str, Any]]):
     def __init__(self, losses: Mapping[str, Loss[Any]], weights: Mapping[str, float]) -> None:
         """Hold the terms as submodules."""
         super().__init__()
-        if losses.keys() != weights.keys():
+        if not losses or losses.keys() != weights.keys():
             raise ValueError(f"each term needs one weight: terms {sorted(losses)}, weights {sorted(weights)}")
-        self.losses = nn.ModuleDict(losses)
+        for name, loss in losses.items():
+            if not isinstance(loss, Loss) or "." in name or "/" in name:
+                raise ValueError(f"losses maps names without dot and slash to losses, got {name!r}: {type(loss)}")
+        self.losses = nn.ModuleList(losses[name] for name in weights)
         self.weights = dict(weights)
         self.min_side = max(loss.min_side for loss in losses.values())
         self.own_axes = min(loss.own_axes for loss in losses.values())
 
     def embed(self, images: Image) -> dict[str, Any]:
         """Embed under each term, by name."""
-        return {name: self._term(name).embed(images) for name in self.weights}
+        return {name: loss.embed(images) for name, loss in self._named()}
 
     def terms(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Distance]:
-        """Give each weighted term by name."""
-        return {name: weight * total(self._term(name).terms(a[name], b[name])) for name, weight in self.weights.items()}
+        """Give each weighted term by name, or by `name/part`."""
+        found: dict[str, Distance] = {}
+        for name, loss in self._named():
+            found |= weighted(name, self.weights[name], loss.terms(a[name], b[name]))
+        return found
 
     def draw(self, step: int) -> None:
         """Draw every term's random state for `step`."""
-        for name in self.weights:
-            self._term(name).draw(step)
+        for _, loss in self._named():
+            loss.draw(step)
 
-    def _term(self, name: str) -> Loss[Any]:
-        term = self.losses[name]
-        if not isinstance(term, Loss):
-            raise TypeError(f"term {name!r} is no Loss but {type(term).__name__}")
-        return term
+    def _named(self) -> list[tuple[str, Loss[Any]]]:
+        return list(zip(self.weights, self.losses, strict=True))  # type: ignore[arg-type]
+
+
+def weighted(name: str, weight: float, parts: dict[str, Distance]) -> dict[str, Distance]:
+    """Scale the terms of an inner loss and name them `name`, or `name/part` if they are several."""
+    if len(parts) == 1:
+        return {name: weight * next(iter(parts.values()))}
+    return {f"{name}/{inner}": weight * part for inner, part in parts.items()}

@@ -40,7 +40,12 @@ SHARES = tuple(
 PRECISIONS = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 """Lightning's short names of precisions, and what they mean."""
 
-ADDED: dict[str, Any] = {"trainer.accumulate_grad_batches": 1, "trainer.gradient_clip_val": None}
+ADDED: dict[str, Any] = {
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.gradient_clip_val": None,
+    "loss.local_patch_size": 3,
+    "task.penalty": {"_target_": "losslab.losses.penalty.NoPenalty"},
+}
 """Keys that came after the first cells were computed, with the values that those had without knowing: such a key and
 value leave an id as it was."""
 
@@ -111,6 +116,7 @@ def _label(axes: dict[str, Any], given: dict[str, Any]) -> str:
     layers = axes.get("layers", "").split("+")
     if layers != [""]:
         names.append("+".join(layers) if len(layers) <= NAMED_LAYERS else f"{len(layers)}layers")
+    names += [axes["penalty"]] if "penalty" in axes else []
     names += [f"{key.rpartition('.')[2]}{value}" for key, value in given.items() if key.startswith(("loss.", "task."))]
     safe = [re.sub(r"[^A-Za-z0-9_.+-]+", "_", str(name)).strip("_") for name in (*names, f"seed{axes['seed']}")]
     return "-".join(safe)[:LABEL_LENGTH].lstrip(".-") or "cell"
@@ -149,11 +155,14 @@ def _axes(settings: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any
     axes = {group: choices.get(group) or _name(settings[group]) for group in ("task", "loss", "data")}
     if "network" in loss:
         axes["network"] = loss["network"]["name"]
-        axes["weights"] = choices.get("weights") or _name(loss["network"]["weights"])
+        if "weights" in loss["network"]:
+            axes["weights"] = choices.get("weights") or _name(loss["network"]["weights"])
         axes["layers"] = "+".join(loss["layers"])
-        axes["compare"] = choices.get("compare") or _name(loss["compare"])
-    if choices.get("trainer", "default") != "default":
-        axes["trainer"] = choices["trainer"]
+        own = choices.get("compare@loss.compare")  # a loss that brings its comparison has no say in the group's
+        axes["compare"] = own or choices.get("compare") or _name(loss["compare"])
+    # What is there unless asked for would only lengthen the tables.
+    usual = {"trainer": "default", "penalty": "none"}
+    axes |= {group: choices[group] for group, default in usual.items() if choices.get(group, default) != default}
     return {**axes, "seed": settings["seed"]}
 
 

@@ -1,0 +1,55 @@
+"""Lay the reconstructions of many GLO cells out as one wall, a row a loss, and print their scores as a table.
+
+python docs/glo_wall.py outputs/wall     # writes docs/images/glo-wall.png; docs/glo-wall.md has the commands before
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from losslab.runs import read_results
+
+PICTURE = ROOT / "docs" / "images" / "glo-wall.png"
+STEP = 66
+"""Pixels from picture to picture in a grid of 64-pixel pictures with a border of 2."""
+COLUMNS, LABEL = 8, 150
+ORIGINALS, FOUND = 0, 1
+"""Rows of a grid of reconstructions."""
+
+
+def strip(folder: Path, row: int) -> Image.Image:
+    """Cut one row out of a cell's grid."""
+    with Image.open(folder / "images" / "reconstructions.png") as grid:
+        return grid.crop((0, row * STEP, COLUMNS * STEP + 2, (row + 1) * STEP + 2)).convert("RGB")
+
+
+def wall(rows: list[tuple[str, Image.Image]]) -> Image.Image:
+    """Stack strips with their names at the left."""
+    picture = Image.new("RGB", (LABEL + COLUMNS * STEP + 2, len(rows) * STEP + 2), "white")
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    for index, (name, pixels) in enumerate(rows):
+        picture.paste(pixels, (LABEL, index * STEP))
+        pen.text((6, index * STEP + STEP // 2 - 7), name, "black", font)
+    return picture
+
+
+def main(outputs: Path) -> None:
+    """Write the wall of all cells that are done, and print their scores."""
+    table: Any = read_results(outputs)
+    done = table[(table.state == "done") & (table.task == "glo")]
+    folders = {row.label.removesuffix("-seed0"): outputs / row.folder for row in done.itertuples()}
+    first = next(iter(folders.values()))
+    rows = [("originals", strip(first, ORIGINALS)), *((name, strip(place, FOUND)) for name, place in folders.items())]
+    wall(rows).save(PICTURE, optimize=True)
+    print("| loss | PSNR, dB | SSIM | seconds |\n|---|---|---|---|")
+    for row in done.itertuples():
+        print(f"| `{row.label.removesuffix('-seed0')}` | {row.psnr:.2f} | {row.ssim:.3f} | {row.seconds:.0f} |")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
