@@ -13,4 +13,6 @@ def generator(seed: int, count: int = 0) -> torch.Generator:
 
 def draws_before(step: int, redraw_every: int) -> int:
     """Count the draws before that of `step`, where every `redraw_every` steps have one, and 0 means a single one."""
+    if redraw_every < 0:
+        raise ValueError(f"redraw_every is a number of steps, or 0 for a single draw, got {redraw_every}")
     return step // redraw_every if redraw_every else 0

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from losslab.losses import random_features
 from losslab.losses.mmd import RandomFeatureMMD
@@ -100,21 +102,23 @@ SETTINGS: list[dict[str, Any]] = [
     {"window": 7, "stride": 3, "patch_stride": 4, "patch_size": 5},
     {"border": "none", "patch_size": 4, "patch_stride": 4, "window": None},
     {"patch_size": 1, "remove_mean": False, "window": 8, "stride": 16},
+    {"patch_size": 7, "window": 9, "stride": 6, "patch_stride": 2},
 ]
 
 
 def in_one_piece(loss: RandomFeatureMMD, image: Tensor) -> Tensor:
     """Give the windows' features as one expression: all patches, all features, one pooling."""
-    padded = functional.pad(2 * image - 1, (loss.border,) * 4, mode="reflect") if loss.border else 2 * image - 1
+    recipe = loss.recipe
+    padded = functional.pad(2 * image - 1, (recipe.border,) * 4, mode="reflect") if recipe.border else 2 * image - 1
     maps = []
     for bandwidth in loss.bandwidths:
         filters = loss.filters * (loss.bandwidths[-1] / bandwidth)
-        angle = functional.conv2d(padded, filters, stride=loss.patch_stride) + loss.phases[:, None, None]
-        maps += [angle.cos(), angle.sin()] if loss.pairs else [angle.cos()]
+        angle = functional.conv2d(padded, filters, stride=recipe.patch_stride) + loss.phases[:, None, None]
+        maps += [angle.cos(), angle.sin()] if recipe.pairs else [angle.cos()]
     features = torch.cat(maps, dim=1)
-    if loss.window is None:
+    if recipe.window is None:
         return features.mean(dim=(-2, -1), keepdim=True)
-    return functional.avg_pool2d(features, loss.window, loss.stride)
+    return functional.avg_pool2d(features, recipe.window, recipe.stride)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -124,6 +128,8 @@ def test_chunks_and_recomputation_change_nothing(settings: dict[str, Any], monke
     x, y = torch.rand(5, 3, 41, 38), torch.rand(5, 3, 41, 38)
     loss = RandomFeatureMMD(130, **settings)
     torch.testing.assert_close(loss.encode(x).value, in_one_piece(loss, x), rtol=1e-4, atol=2e-6)
+    plain = random_features.plain_mean_features(x, loss.filters, loss.phases, loss.recipe).flatten(1, 2)
+    torch.testing.assert_close(plain, in_one_piece(loss, x), rtol=1e-4, atol=2e-6)
     ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     distance = loss(ours, y)
     expected = (in_one_piece(loss, theirs) - in_one_piece(loss, y)).square().mean(dim=(-3, -2, -1))
@@ -132,6 +138,8 @@ def test_chunks_and_recomputation_change_nothing(settings: dict[str, Any], monke
     found, wanted = (torch.autograd.grad((weights * d).sum(), leaf)[0]
                      for d, leaf in ((distance, ours), (expected, theirs)))  # fmt: skip
     assert (found - wanted).norm() < 1e-4 * wanted.norm()
+    again = torch.autograd.grad((weights * loss(ours, y)).sum(), ours, create_graph=True)[0]
+    assert (again - wanted).norm() < 1e-4 * wanted.norm()
 
 
 @pytest.mark.parametrize("settings", SETTINGS[:6], ids=str)
@@ -143,9 +151,10 @@ def test_first_and_second_derivative(settings: dict[str, Any]) -> None:
     assert torch.autograd.gradgradcheck(loss, (x, y), fast_mode=True)
 
 
-def test_saved_memory_is_one_image() -> None:
-    """What is kept for the backward pass is less than a fiftieth of what the plain form keeps."""
-    x, loss = torch.rand(4, 3, 64, 64), RandomFeatureMMD(512)
+@pytest.mark.parametrize("settings", [{}, {"window": 7, "stride": 3}, {"window": None, "pairs": True}], ids=str)
+def test_saved_memory_is_one_image(settings: dict[str, Any]) -> None:
+    """What is kept for the backward pass is the image and the filters, also where windows share no blocks."""
+    x, loss = torch.rand(4, 3, 64, 64), RandomFeatureMMD(512, **settings)
 
     def saved(function: Callable[[Tensor], Tensor]) -> int:
         kept: dict[int, int] = {}
@@ -159,7 +168,30 @@ def test_saved_memory_is_one_image() -> None:
         assert out.requires_grad
         return sum(kept.values())
 
-    assert 50 * saved(lambda leaf: loss.encode(leaf).value) < saved(lambda leaf: in_one_piece(loss, leaf))
+    own = sum(tensor.nbytes for tensor in (x, loss.filters, loss.phases))
+    assert saved(lambda leaf: loss.encode(leaf).value) == own
+    assert 50 * own < saved(lambda leaf: in_one_piece(loss, leaf))
+
+
+@pytest.mark.parametrize(("shape", "patch_size"), [((16, 3, 64, 64), 3), ((1, 3, 512, 512), 3), ((2, 3, 128, 128), 11)])
+def test_no_tensor_is_larger_than_a_chunk(
+    shape: tuple[int, ...], patch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward and backward make no tensor of more values than a chunk may have, whatever the images' size."""
+    monkeypatch.setitem(random_features.VALUES_A_CHUNK, True, 2**20)
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            largest = max([largest, *(one.numel() for one in pytree.tree_leaves(out) if isinstance(one, Tensor))])
+            return out
+
+    loss, x = RandomFeatureMMD(128, patch_size), torch.rand(shape).requires_grad_()
+    with Watch():
+        loss.encode(x).value.sum().backward()
+    assert largest <= 1.2 * max(2**20, 3 * (shape[-1] + 10) ** 2 * shape[0], 27 * shape[-1] ** 2)
 
 
 def spread(pair: tuple[Tensor, Tensor], features: int, **settings: Any) -> float:
@@ -177,21 +209,71 @@ def test_pairs_and_orthogonal_filters_have_the_same_expectation(pair: tuple[Tens
     assert spread(pair, 64, orthogonal=True) < 1.25 * iid
 
 
-def test_orthogonal_filters() -> None:
+@pytest.mark.parametrize(("remove_mean", "dimensions"), [(False, 27), (True, 24)])
+def test_orthogonal_filters(remove_mean: bool, dimensions: int) -> None:
     """Filters of a group are orthogonal, those of two groups are not, and lengths are those of normal vectors."""
-    loss = RandomFeatureMMD(54, orthogonal=True, remove_mean=False, seed=3)
+    loss = RandomFeatureMMD(2 * dimensions, orthogonal=True, remove_mean=remove_mean, seed=3)
     filters = loss.filters.flatten(1).double() * loss.bandwidths[0]
     products = filters @ filters.T
     off = products - products.diagonal().diag()
-    assert off[:27, :27].abs().max() < 1e-4
-    assert off[:27, 27:].abs().max() > 1
-    assert abs(float(products.diagonal().mean()) - 27) < 4 * math.sqrt(2 * 27 / 54)
+    assert off[:dimensions, :dimensions].abs().max() < 1e-4
+    assert off[:dimensions, dimensions:].abs().max() > 1
+    assert abs(float(products.diagonal().mean()) - dimensions) < 4
+    if remove_mean:
+        assert loss.filters.mean(dim=(-2, -1)).abs().max() < 1e-6
+
+
+def test_orthogonal_filters_are_uniform() -> None:
+    """No direction is preferred: over many draws the numbers of a filter have mean 0 and covariance 1."""
+    draws = torch.stack([
+        RandomFeatureMMD(4, orthogonal=True, remove_mean=False, seed=seed).filters.flatten() for seed in range(600)
+    ]) * (0.06 * 9)  # fmt: skip
+    assert draws.mean(0).abs().max() < 5 / math.sqrt(600)
+    assert (draws.square().mean(0) - 1).abs().max() < 5 * math.sqrt(2 / 600)
 
 
 def test_several_bandwidths_are_the_mean_of_the_kernels(pair: tuple[Tensor, Tensor]) -> None:
     """A list of bandwidths gives the mean of the losses that each one gives with the same filters."""
     each = [RandomFeatureMMD(32, sigma=sigma, seed=5)(*pair) for sigma in (0.03, 0.06)]
     torch.testing.assert_close(RandomFeatureMMD(32, sigma=[0.03, 0.06], seed=5)(*pair), sum(each) / 2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"sigma": 0.01}, {"border": "none"}, {"seed": 1}, {"remove_mean": False}, {"pairs": True}, {"stride": 8},
+     {"orthogonal": True}],
+    ids=str,
+)  # fmt: skip
+def test_encodings_of_two_settings_are_refused(other: dict[str, Any]) -> None:
+    """A distance between features of different filters or windows would be noise."""
+    x = torch.rand(1, 3, 34, 34)
+    with pytest.raises(ValueError, match="two draws|different"):
+        RandomFeatureMMD(4).compare(RandomFeatureMMD(4).encode(x), RandomFeatureMMD(4, **other).encode(x))
+
+
+@pytest.mark.parametrize(
+    ("settings", "side"),
+    [({}, 32), ({"window": None, "patch_size": 11}, 6), ({"window": None, "border": "none"}, 3),
+     ({"window": 5, "patch_stride": 4}, 17), ({"window": 5, "border": "none", "patch_size": 4, "patch_stride": 2}, 12)],
+    ids=str,
+)  # fmt: skip
+def test_smallest_side(settings: dict[str, Any], side: int) -> None:
+    """The smallest legal image has one window, and one pixel less is refused."""
+    loss = RandomFeatureMMD(4, **settings)
+    assert loss.min_side == side
+    assert loss.encode(torch.rand(1, 3, side, side)).value.shape == (1, 4, 1, 1)
+    with pytest.raises(ValueError, match=f"at least {side}×{side} pixels"):
+        loss.encode(torch.rand(1, 3, side, side - 1))
+
+
+def test_redrawing_spares_a_backward_pass_to_come() -> None:
+    """A draw between forward and backward changes no gradient."""
+    x, y = torch.rand(1, 3, 32, 32).requires_grad_(), torch.rand(1, 3, 32, 32)
+    loss = RandomFeatureMMD(8, redraw_every=1)
+    expected = torch.autograd.grad(loss(x, y).sum(), x)[0]
+    distance = loss(x, y).sum()
+    loss.draw(1)
+    assert torch.equal(torch.autograd.grad(distance, x)[0], expected)
 
 
 def test_seed_decides() -> None:
@@ -211,10 +293,14 @@ def test_bad_sizes_are_refused() -> None:
         RandomFeatureMMD(sigma=0)
     with pytest.raises(ValueError, match="more than 0, got 0 and"):
         RandomFeatureMMD(features=0)
-    with pytest.raises(ValueError, match="two draws"):
-        RandomFeatureMMD(4).compare(
-            *(RandomFeatureMMD(4, sigma=sigma).encode(torch.rand(1, 3, 32, 32)) for sigma in (0.06, 0.01))
-        )
+    with pytest.raises(ValueError, match="are 1 or more, got 3, 1, 0 and 16"):
+        RandomFeatureMMD(window=0)
+    with pytest.raises(ValueError, match="more than 0, got 512 and nan"):
+        RandomFeatureMMD(sigma=math.nan)
+    with pytest.raises(ValueError, match="redraw_every is a number of steps"):
+        RandomFeatureMMD(redraw_every=-1)
+    with pytest.raises(ValueError, match="one pixel has nothing left"):
+        RandomFeatureMMD(patch_size=1)
     with pytest.raises(ValueError, match="odd"):
         RandomFeatureMMD(patch_size=4)
     with pytest.raises(ValueError, match="3 channels, got 1"):

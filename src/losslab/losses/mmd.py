@@ -5,9 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from losslab.images import SIGNED
 from losslab.losses.base import Loss, same_draw
 from losslab.losses.random_features import Recipe, mean_features
 from losslab.seeds import draws_before, generator
@@ -35,19 +33,19 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         remove_mean: take each patch's mean off each channel, by taking it off each filter, which is the same.
         pairs: half as many filters, with cos(w · p) and sin(w · p) each in place of cos(w · p + b): the same
             expectation and about the same error for half the convolution.
-        orthogonal: filters orthogonal to each other in groups of as many as a patch has numbers, each with the length
-            of a normal vector: the same expectation, less error (Yu et al., NeurIPS 2016).
+        orthogonal: filters orthogonal to each other in groups of as many as patches have dimensions, each with the
+            length of a normal vector: the same expectation, less error (Yu et al., NeurIPS 2016).
         seed: of the filters.
         redraw_every: steps between two draws of the filters; 0 keeps the first one.
 
     Raises:
-        ValueError: sizes that fit no patch or window.
+        ValueError: sizes that fit no patch or window, or a patch of which its mean leaves nothing.
 
     Paper and code: the code of record, MMDApproximate, draws new filters at each call, so that two distances of one
         image are measured with different rulers, and targets can't be encoded once. Here a draw is fixed by default;
         redraw_every=1 draws at each step of a training, and both sides always see one draw. Its default
         normalize_patch is "none" with 1024 features, MMD++ uses "channel_mean" with 512; here remove_mean=true and
-        512 are the defaults.
+        512 are the defaults. Its MMDExact has another kernel and no ½: it is not twice what MMDApproximate tends to.
 
     Source: MMDApproximate of ariel415el/PerceptualLossExperiments (models of Amir and Weiss, "Understanding and
         Simplifying Perceptual Distances", CVPR 2021); random features of Rahimi and Recht, NeurIPS 2007.
@@ -79,23 +77,25 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         """Check the sizes and make the first draw."""
         super().__init__()
         sigmas = tuple(sigma) if isinstance(sigma, Sequence) else (sigma,)
-        if features < 1 or not sigmas or min(sigmas) <= 0:
+        if features < 1 or not sigmas or not all(0 < each < math.inf for each in sigmas):
             raise ValueError(f"features and sigma are more than 0, got {features} and {sigma}")
         if pairs and features % 2:
             raise ValueError(f"pairs need an even number of features, got {features}")
-        if min(patch_size, patch_stride, stride, window or 1) < 1:
+        if min(patch_size, patch_stride, stride, 1 if window is None else window) < 1:
             sizes = f"{patch_size}, {patch_stride}, {window} and {stride}"
             raise ValueError(f"patch_size, patch_stride, window and stride are 1 or more, got {sizes}")
+        if remove_mean and patch_size == 1:
+            raise ValueError("a patch of one pixel has nothing left without its mean: patch_size=1, remove_mean=true")
         if border not in ("reflect", "none"):
             raise ValueError(f"border is 'reflect' or 'none', got {border!r}")
         if border == "reflect" and patch_size % 2 == 0:
             raise ValueError(f"patch_size is an odd number of pixels where the border is reflected, got {patch_size}")
-        self.patch_size, self.patch_stride = patch_size, patch_stride
-        self.border = patch_size // 2 if border == "reflect" else 0
-        self.window, self.stride = window, stride
-        self.min_side = max(((window or 1) - 1) * patch_stride + patch_size - 2 * self.border, self.border + 1)
-        self.bandwidths = tuple(each * patch_size**2 for each in sigmas)
-        self.remove_mean, self.pairs, self.orthogonal = remove_mean, pairs, orthogonal
+        self.patch_size, self.bandwidths = patch_size, tuple(each * patch_size**2 for each in sigmas)
+        scales = tuple(self.bandwidths[-1] / each for each in self.bandwidths)
+        margin = patch_size // 2 if border == "reflect" else 0
+        self.recipe = Recipe(margin, patch_stride, window, stride, scales, pairs)
+        self.min_side = max(((window or 1) - 1) * patch_stride + patch_size - 2 * margin, margin + 1)
+        self.remove_mean, self.orthogonal = remove_mean, orthogonal
         self.seed, self.redraw_every = seed, redraw_every
         count = features // 2 if pairs else features
         self.register_buffer("filters", torch.empty(count, 3, patch_size, patch_size), persistent=False)
@@ -109,57 +109,54 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         if index == self._draw_index:
             return
         random = generator(self.seed, index)
-        make = _orthogonal if self.orthogonal else torch.randn
-        filters = make(self.filters.shape, generator=random) / self.bandwidths[-1]
-        phases = torch.rand(self.phases.shape, generator=random) * (0 if self.pairs else 2 * math.pi)
+        if self.orthogonal:
+            filters = _orthogonal(len(self.filters), self.patch_size, random, without_mean=self.remove_mean)
+        else:
+            filters = torch.randn(self.filters.shape, generator=random)
+        phases = torch.rand(self.phases.shape, generator=random) * (0 if self.recipe.pairs else 2 * math.pi)
         if self.remove_mean:
             filters -= filters.mean(dim=(-2, -1), keepdim=True)
-        self.phases.copy_(phases)
-        self.filters.copy_(filters)
+        # New tensors: a backward pass that is still to come needs the old ones.
+        self.phases = phases.to(self.phases)
+        self.filters = (filters / self.bandwidths[-1]).to(self.filters)
         self._draw_index = index
 
     def embed(self, images: Image) -> Drawn[Tensor]:
         """Give the mean features of each window, (*, features, rows, columns)."""
         if images.shape[-3] != 3:
             raise ValueError(f"{self.name} needs images of 3 channels, got {images.shape[-3]}")
-        signed = SIGNED * images.reshape(-1, *images.shape[-3:]) - 1
-        padded = functional.pad(signed, (self.border,) * 4, mode="reflect") if self.border else signed
-        blocks = mean_features(padded, self.filters, self.phases, self._recipe(padded)).flatten(1, 2)
-        if self.window is not None:  # overlapping windows share their blocks
-            unit = math.gcd(self.window, self.stride)
-            blocks = functional.avg_pool2d(blocks, self.window // unit, stride=self.stride // unit)
-        return Drawn(blocks.reshape(*images.shape[:-3], *blocks.shape[1:]), self._draw_name())
+        batch = images.reshape(-1, *images.shape[-3:])
+        windows = mean_features(batch, self.filters, self.phases, self.recipe).flatten(1, 2)
+        kind = f"filters {tuple(self.filters.shape)}, orthogonal {self.orthogonal}, mean removed {self.remove_mean}"
+        draw = f"{kind}, bandwidths {self.bandwidths}, {self.recipe}, seed {self.seed}, draw {self._draw_index}"
+        return Drawn(windows.reshape(*images.shape[:-3], *windows.shape[1:]), draw)
 
     def terms(self, a: Drawn[Tensor], b: Drawn[Tensor]) -> dict[str, Distance]:
         """Give the mean squared difference of the windows' features of each pair, (*,)."""
         p, q = same_draw(a, b)
         return {self.name: (p - q).square().mean(dim=(-3, -2, -1))}
 
-    def _recipe(self, padded: Tensor) -> Recipe:
-        """Say what the features of images of this size are averaged over."""
-        if self.window is None:
-            height, width = ((side - self.patch_size) // self.patch_stride + 1 for side in padded.shape[-2:])
-            block = (height, width)
-        else:
-            block = (math.gcd(self.window, self.stride),) * 2
-        scales = tuple(self.bandwidths[-1] / each for each in self.bandwidths)
-        return Recipe(block, self.patch_stride, scales, self.pairs)
 
-    def _draw_name(self) -> str:
-        """Name all that two encodings must have in common."""
-        kind = f"{len(self.filters)} filters of {self.patch_size}², every {self.patch_stride}, border {self.border}"
-        means = f"bandwidths {self.bandwidths}, mean removed {self.remove_mean}, pairs {self.pairs}"
-        window = f"window {self.window}, stride {self.stride}, orthogonal {self.orthogonal}"
-        return f"{kind}, {means}, {window}, seed {self.seed}, draw {self._draw_index}"
+def _orthogonal(count: int, size: int, random: torch.Generator, *, without_mean: bool) -> Tensor:
+    """Draw filters that are orthogonal in groups, each distributed as one of normal numbers, or as that less its means.
 
-
-def _orthogonal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Draw rows that are orthogonal in groups, each distributed as a vector of standard normal numbers."""
-    size = math.prod(shape[1:])
+    Without means a filter lies in a space of one dimension less a channel: there the groups are drawn.
+    """
+    basis = torch.eye(3 * size**2, dtype=torch.float64)
+    if without_mean:
+        basis = torch.block_diag(*[_mean_free(size**2)] * 3)
+    width = len(basis)
     groups = []
-    for start in range(0, shape[0], size):
-        basis, triangle = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
-        rotation = basis * triangle.diagonal().sign()  # without the signs it is not uniform over the rotations
-        lengths = torch.randn(size, size, generator=generator, dtype=torch.float64).norm(dim=1, keepdim=True)
-        groups.append((rotation * lengths)[: shape[0] - start])
-    return torch.cat(groups).float().reshape(*shape)
+    for _ in range(0, count, width):
+        square, lengths = (torch.randn(width, width, generator=random, dtype=torch.float64) for _ in range(2))
+        rotation, triangle = torch.linalg.qr(square)
+        rotation *= triangle.diagonal().sign()  # without the signs it is not uniform over the rotations
+        groups.append(rotation * lengths.norm(dim=1, keepdim=True))
+    return (torch.cat(groups)[:count] @ basis).float().reshape(count, 3, size, size)
+
+
+def _mean_free(count: int) -> Tensor:
+    """Give Helmert's orthonormal basis of the vectors of `count` numbers whose mean is zero, as rows."""
+    rows = torch.ones(count - 1, count, dtype=torch.float64).tril()
+    rows.diagonal(1).copy_(-torch.arange(1.0, count))
+    return rows / rows.norm(dim=1, keepdim=True)

@@ -1,7 +1,8 @@
-"""Mean random Fourier features of patches, block by block, with a gradient that keeps the image and no features."""
+"""Mean random Fourier features of patches, window by window, with a gradient that keeps the image and no features."""
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -10,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from losslab.images import SIGNED
 from losslab.types import Image
 
 Means: TypeAlias = Float[Tensor, "images maps filters rows columns"]
-"""What is left of feature maps when each block is averaged."""
+"""What is left of feature maps when each window is averaged."""
 
 # Measured on 16×3×128×128 with 512 features and two threads: chunks of this many values, 16 MiB, take a third of the
 # time of one map of everything, since the allocator hands out the same memory again. Other devices want few launches.
@@ -23,17 +25,21 @@ FILTERS_A_CHUNK = 64
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is computed of the responses z of the filters.
+    """What is computed of images.
 
     Args:
-        block: height and width of a block, in patches; rows and columns that fill no block are left out.
+        border: pixels that are reflected at each side.
         patch_stride: step from patch to patch, in pixels.
-        scales: cos(c · z) for each c; the filters' responses are computed once for all.
-        pairs: sin(c · z) too.
+        window: side of a window in patches; None is one window over all.
+        stride: step from window to window, in patches.
+        scales: of the filters, the last one 1: the responses are computed once for all.
+        pairs: sines beside cosines.
     """
 
-    block: tuple[int, int]
+    border: int = 0
     patch_stride: int = 1
+    window: int | None = None
+    stride: int = 1
     scales: tuple[float, ...] = (1.0,)
     pairs: bool = False
 
@@ -42,141 +48,194 @@ class Recipe:
         """Features of one filter."""
         return len(self.scales) * (1 + self.pairs)
 
+    @property
+    def unit(self) -> int:
+        """Side of the blocks that overlapping windows share, in patches."""
+        return math.gcd(self.window or 1, self.stride)
 
-def mean_features(padded: Image, filters: Tensor, phases: Tensor, recipe: Recipe) -> Means:
-    """Give the mean over each block of cos(c · (z - b) + b), and of the sine, for each filter and scale c.
 
-    z = w · p + b is the response of a filter w with phase b to a patch p, so a scale turns w into c · w.
+def mean_features(images: Image, filters: Tensor, phases: Tensor, recipe: Recipe) -> Means:
+    """Give the mean over each window of cos(c · w · p + b), and of the sine, for each filter w and scale c.
 
     Args:
-        padded: (N, C, H, W), of which every patch is taken.
+        images: (N, C, H, W) in [0, 1]; patches p are taken in [-1, 1].
         filters: (R, C, P, P).
-        phases: (R,).
-        recipe: scales, pairs and blocks.
+        phases: (R,), b.
+        recipe: scales, pairs, border and windows.
 
     Returns:
         (N, maps, R, rows, columns), the maps in the order of the scales, sine after cosine. The gradient with respect
-        to `padded` computes all features again, chunk by chunk, and saves `padded` only; a second derivative costs
+        to `images` computes all features again, chunk by chunk, and saves `images` only; a second derivative costs
         what `plain_mean_features` costs. The filters get no gradient.
     """
-    result: Tensor = _Recomputed.apply(padded, filters, phases, recipe)
+    result: Tensor = _Recomputed.apply(images, filters, phases, recipe)
     return result
 
 
-def plain_mean_features(padded: Image, filters: Tensor, phases: Tensor, recipe: Recipe) -> Means:
+def plain_mean_features(images: Image, filters: Tensor, phases: Tensor, recipe: Recipe) -> Means:
     """Give what `mean_features` gives, by operations that autograd differentiates; it keeps every feature map."""
-    response = _responses(_cropped(padded, filters, recipe), filters, phases, recipe)
+    response = _responses(_cropped(_prepared(images, recipe), filters, recipe), filters, phases, recipe)
     angles = [response * scale + (1 - scale) * phases[:, None, None] for scale in recipe.scales]
     maps = [part for angle in angles for part in ([angle.cos(), angle.sin()] if recipe.pairs else [angle.cos()])]
-    return torch.stack([functional.avg_pool2d(each, recipe.block) for each in maps], dim=1)
+    return torch.stack([_pooled(each, recipe) for each in maps], dim=1)
 
 
 class _Recomputed(torch.autograd.Function):
     """Forward and backward in chunks that fit the cache; between them only the images are kept."""
 
     @staticmethod
-    def forward(ctx: Any, padded: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe) -> Tensor:
-        ctx.save_for_backward(padded, filters, phases)
+    def forward(ctx: Any, images: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe) -> Tensor:
+        ctx.save_for_backward(images, filters, phases)
         ctx.recipe = recipe
-        cropped = _cropped(padded, filters, recipe)
-        found = padded.new_empty(len(padded), recipe.maps, len(filters), *_grid(padded, filters, recipe))
-        for images in _image_chunks(cropped, filters, recipe):
-            for chunk in _filter_chunks(filters):
-                response = _responses(cropped[images], filters[chunk], phases[chunk], recipe)
-                for index, values in enumerate(_features(response, phases[chunk], recipe)):
-                    found[images, index, chunk] = functional.avg_pool2d(values, recipe.block)
-        return found
+        cropped = _cropped(_prepared(images, recipe), filters, recipe)
+        with _full_precision(images.device):
+            return torch.cat([
+                torch.cat([
+                    _chunk_means(cropped[some], filters[chunk], phases[chunk], recipe)
+                    for chunk in _filter_chunks(cropped, filters, recipe)
+                ], dim=2)
+                for some in _image_chunks(cropped, filters, recipe)
+            ])  # fmt: skip
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
-        padded, filters, phases = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody will differentiate the gradient
-            found = plain_mean_features(padded, filters, phases, ctx.recipe)
-            return torch.autograd.grad(found, padded, grads[0], create_graph=True)[0], None, None, None
-        return _gradient(padded, filters, phases, ctx.recipe, grads[0]), None, None, None
+        images, filters, phases = ctx.saved_tensors
+        with _full_precision(images.device):
+            if torch.is_grad_enabled():  # somebody will differentiate the gradient
+                found = plain_mean_features(images, filters, phases, ctx.recipe)
+                return torch.autograd.grad(found, images, grads[0], create_graph=True)[0], None, None, None
+            return _gradient(images, filters, phases, ctx.recipe, grads[0]), None, None, None
 
 
-def _gradient(padded: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe, grad: Tensor) -> Tensor:
-    """Give the gradient of Σ grad · features with respect to the padded images."""
-    cropped = _cropped(padded, filters, recipe)
-    matrix = filters.flatten(1).T
-    grad = grad / math.prod(recipe.block)
-    found = torch.zeros_like(padded, memory_format=torch.contiguous_format)
-    for images in _image_chunks(cropped, filters, recipe):
-        patches = torch.zeros((), dtype=padded.dtype, device=padded.device)
-        for chunk in _filter_chunks(filters):
-            response = _responses(cropped[images], filters[chunk], phases[chunk], recipe)
-            slope = _slopes(response, phases[chunk], recipe, grad[images, :, chunk])
-            patches = patches + matrix[:, chunk] @ slope.flatten(2)
-        height, width = cropped.shape[-2:]
-        folded = functional.fold(patches, (height, width), filters.shape[-1], stride=recipe.patch_stride)
-        found[images, :, :height, :width] = folded
-    return found
+def _gradient(images: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe, grad: Tensor) -> Tensor:
+    """Give the gradient of Σ grad · features with respect to the images."""
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        cropped = _cropped(_prepared(leaf, recipe), filters, recipe)
+    slopes = torch.cat([
+        _pulled(cropped.detach()[some], filters, phases, recipe, grad[some])
+        for some in _image_chunks(cropped, filters, recipe)
+    ])  # fmt: skip
+    return torch.autograd.grad(cropped, leaf, slopes)[0]
 
 
-def _features(response: Tensor, phases: Tensor, recipe: Recipe) -> Iterator[Tensor]:
-    """Give the feature maps one after the other; the response is used up."""
-    for angle in _angles(response, phases, recipe.scales):
-        sine = angle.sin() if recipe.pairs else None
-        yield angle.cos_()
-        if sine is not None:
-            yield sine
+def _pulled(cropped: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe, grad: Tensor) -> Tensor:
+    """Give the gradient with respect to a few padded images."""
+    size = filters.shape[-1]
+    # Columns of patches that are folded at last take half of the time, but they are as many as a patch has numbers.
+    narrow = filters[0].numel() <= FILTERS_A_CHUNK
+    found = torch.zeros((), dtype=cropped.dtype, device=cropped.device)
+    for chunk in _filter_chunks(cropped, filters, recipe):
+        response = _responses(cropped, filters[chunk], phases[chunk], recipe)
+        slope = _slopes(response, phases[chunk], recipe, grad[:, :, chunk])
+        if narrow:
+            found = found + filters[chunk].flatten(1).T @ slope.flatten(2)
+        else:
+            found = found + functional.conv_transpose2d(slope, filters[chunk], stride=recipe.patch_stride)
+    if not narrow:
+        return found
+    height, width = cropped.shape[-2:]
+    return functional.fold(found, (height, width), size, stride=recipe.patch_stride)
+
+
+def _chunk_means(cropped: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe) -> Tensor:
+    """Give the means of a few filters over the windows of a few images, (n, maps, r, rows, columns)."""
+    means = []
+    for angle in _angles(_responses(cropped, filters, phases, recipe), phases, recipe):
+        sine = _pooled(angle.sin(), recipe) if recipe.pairs else None
+        means.append(_pooled(angle.cos_(), recipe))
+        means += [] if sine is None else [sine]
+    return torch.stack(means, dim=1)
 
 
 def _slopes(response: Tensor, phases: Tensor, recipe: Recipe, grad: Tensor) -> Tensor:
     """Give Σ grad · d feature / d response at every patch; the response is used up."""
-    total: Tensor | None = None
-    maps = iter(grad.unbind(1))
-    for scale, angle in zip(recipe.scales, _angles(response, phases, recipe.scales), strict=True):
+    found: list[Tensor] = []
+    blocks = [_spread(each, response, recipe) for each in grad.unbind(1)]
+    maps = iter(blocks)
+    for scale, angle in zip(recipe.scales, _angles(response, phases, recipe), strict=True):
         cosine = angle.cos() if recipe.pairs else None
-        slope = _weigh(angle.sin_(), next(maps) * -scale, recipe)
+        slope = _weigh(angle.sin_(), next(maps) * -scale)
         if cosine is not None:
-            slope += _weigh(cosine, next(maps) * scale, recipe)
-        total = slope if total is None else total.add_(slope)
-    assert total is not None  # there is a scale
-    return total
+            slope += _weigh(cosine, next(maps) * scale)
+        found = [found[0].add_(slope)] if found else [slope]
+    return found[0]
 
 
-def _angles(response: Tensor, phases: Tensor, scales: tuple[float, ...]) -> Iterator[Tensor]:
-    """Give c · (z - b) + b for each scale; the last one takes the memory of the response."""
-    for scale in scales[:-1]:
+def _angles(response: Tensor, phases: Tensor, recipe: Recipe) -> Iterator[Tensor]:
+    """Give c · (z - b) + b for each scale c of responses z = w · p + b; the last one is the response itself."""
+    for scale in recipe.scales[:-1]:
         yield (response * scale).add_((1 - scale) * phases[:, None, None])
-    if scales[-1] != 1:
-        response.mul_(scales[-1]).add_((1 - scales[-1]) * phases[:, None, None])
     yield response
 
 
-def _weigh(values: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
+def _pooled(maps: Tensor, recipe: Recipe) -> Tensor:
+    """Average maps over the windows, by way of the blocks that these share."""
+    if recipe.window is None:
+        return maps.mean(dim=(-2, -1), keepdim=True)
+    blocks = functional.avg_pool2d(maps, recipe.unit)
+    return functional.avg_pool2d(blocks, recipe.window // recipe.unit, recipe.stride // recipe.unit)
+
+
+def _spread(grad: Tensor, maps: Tensor, recipe: Recipe) -> Tensor:
+    """Turn the gradient of windows into that of each value of a block of maps, (n, r, rows, columns) of blocks."""
+    if recipe.window is None:
+        return grad / (maps.shape[-2] * maps.shape[-1])
+    with torch.enable_grad():
+        sides = [side // recipe.unit for side in maps.shape[-2:]]
+        blocks = grad.new_zeros(*grad.shape[:2], *sides).requires_grad_()
+        windows = functional.avg_pool2d(blocks, recipe.window // recipe.unit, recipe.stride // recipe.unit)
+    return torch.autograd.grad(windows, blocks, grad)[0] / recipe.unit**2
+
+
+def _weigh(values: Tensor, weights: Tensor) -> Tensor:
     """Multiply each block of `values` by its weight, in place."""
     rows, columns = weights.shape[-2:]
-    blocks = values.unflatten(-1, (columns, recipe.block[1])).unflatten(-3, (rows, recipe.block[0]))
+    blocks = values.unflatten(-1, (columns, -1)).unflatten(-3, (rows, -1))
     blocks.mul_(weights[..., :, None, :, None])
     return values
 
 
-def _responses(images: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe) -> Tensor:
-    return functional.conv2d(images, filters, phases, stride=recipe.patch_stride)
+def _responses(padded: Image, filters: Tensor, phases: Tensor, recipe: Recipe) -> Tensor:
+    return functional.conv2d(padded, filters, phases, stride=recipe.patch_stride)
 
 
-def _grid(padded: Tensor, filters: Tensor, recipe: Recipe) -> tuple[int, int]:
-    """Count rows and columns of whole blocks."""
-    height, width = ((side - filters.shape[-1]) // recipe.patch_stride + 1 for side in padded.shape[-2:])
-    return height // recipe.block[0], width // recipe.block[1]
+def _prepared(images: Image, recipe: Recipe) -> Tensor:
+    """Take images in [-1, 1], with a border."""
+    signed = SIGNED * images - 1
+    return functional.pad(signed, (recipe.border,) * 4, mode="reflect") if recipe.border else signed
 
 
 def _cropped(padded: Tensor, filters: Tensor, recipe: Recipe) -> Tensor:
     """Cut off what no whole block needs."""
-    counts = zip(_grid(padded, filters, recipe), recipe.block, strict=True)
-    height, width = ((count * block - 1) * recipe.patch_stride + filters.shape[-1] for count, block in counts)
+    size, step = filters.shape[-1], recipe.patch_stride
+    places = ((side - size) // step + 1 for side in padded.shape[-2:])
+    height, width = ((count - count % recipe.unit - 1) * step + size for count in places)
     return padded[..., :height, :width]
 
 
-def _image_chunks(cropped: Tensor, filters: Tensor, recipe: Recipe) -> Iterator[slice]:
-    patches = cropped.shape[-2] * cropped.shape[-1] // recipe.patch_stride**2
-    values = patches * min(FILTERS_A_CHUNK, len(filters))
+def _patches(cropped: Tensor, recipe: Recipe) -> int:
+    return max(1, cropped.shape[-2] * cropped.shape[-1] // recipe.patch_stride**2)
+
+
+def _filter_chunks(cropped: Tensor, filters: Tensor, recipe: Recipe) -> list[slice]:
+    room = VALUES_A_CHUNK[cropped.device.type == "cpu"] // _patches(cropped, recipe)
+    step = min(max(1, room), FILTERS_A_CHUNK)
+    return [slice(start, start + step) for start in range(0, len(filters), step)]
+
+
+def _image_chunks(cropped: Tensor, filters: Tensor, recipe: Recipe) -> list[slice]:
+    values = _patches(cropped, recipe) * min(FILTERS_A_CHUNK, len(filters))
     step = max(1, VALUES_A_CHUNK[cropped.device.type == "cpu"] // values)
-    return (slice(start, start + step) for start in range(0, len(cropped), step))
+    return [slice(start, start + step) for start in range(0, len(cropped), step)]
 
 
-def _filter_chunks(filters: Tensor) -> Iterator[slice]:
-    return (slice(start, start + FILTERS_A_CHUNK) for start in range(0, len(filters), FILTERS_A_CHUNK))
+def _full_precision(device: torch.device) -> ExitStack:
+    """Give a context in which angles of some ten radians keep their digits: no autocast, no TF32 convolutions."""
+    context = ExitStack()
+    context.enter_context(torch.autocast(device.type, enabled=False))
+    if device.type == "cuda":
+        cudnn = torch.backends.cudnn
+        same = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+        context.enter_context(cudnn.flags(**same, allow_tf32=False))
+    return context
