@@ -15,8 +15,8 @@ from losslab.losses.base import Loss, total
 from losslab.types import Drawn, Encoding, map_encoding
 
 NAMES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
-NEEDED = {"family", "identity", "nonnegative", "symmetric", "colour_offset", "channels", "min_side"}
-KNOWN = NEEDED | {"permutable", "warmup"}
+NEEDED = {"family", "identity", "nonnegative", "symmetric", "colour_offset", "permutable", "channels", "min_side"}
+KNOWN = NEEDED | {"warmup"}
 FAMILIES = {"pixels", "structure", "frequencies", "pyramids", "patches", "distributions", "networks", "sums"}
 close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-6)  # float32, sums of some thousand terms
 
@@ -56,17 +56,17 @@ def test_declares_its_properties(case: tuple[Loss[Any], dict[str, Any]]) -> None
 
 
 def test_identity(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """Whether equal images have no distance is as declared; different ones have one."""
     loss, declared = case
     x, y = pair(side_of(declared))
-    same = loss(x, x.clone())
-    if declared["identity"]:
-        torch.testing.assert_close(same, torch.zeros(3), rtol=0, atol=1e-7)
+    assert torch.allclose(loss(x, x.clone()), torch.zeros(3), rtol=0, atol=1e-7) == declared["identity"]
     assert (loss(x, y) > 1e-4).all()  # or the zeros above would mean nothing
 
 
 def test_nonnegative(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    """Whether a distance may be negative is as declared."""
     loss, declared = case
-    assert not declared["nonnegative"] or (loss(*pair(side_of(declared), 8)) >= 0).all()
+    assert bool((loss(*pair(side_of(declared), 8)) >= 0).all()) == declared["nonnegative"]
 
 
 def test_symmetric(case: tuple[Loss[Any], dict[str, Any]]) -> None:
@@ -220,6 +220,13 @@ def test_odd_sizes(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     assert (loss(x, y) > 1e-4).all()
 
 
+def test_batches_that_do_not_fit_are_refused(case: tuple[Loss[Any], dict[str, Any]]) -> None:
+    loss, declared = case
+    x, y = pair(side_of(declared))
+    with pytest.raises(ValueError, match="compares N images with N or with 1"):
+        loss(x[:2], y)
+
+
 def test_different_sizes_are_refused(case: tuple[Loss[Any], dict[str, Any]]) -> None:
     """Two sizes never broadcast into a number without meaning, at once or in two halves."""
     loss, declared = case
@@ -254,8 +261,12 @@ def test_half_precision_is_computed_in_full(case: tuple[Loss[Any], dict[str, Any
         found = loss(leaf, y)
         assert torch.equal(found, exact)
         assert torch.equal(loss(x.float(), y.float()), exact)
-    found.sum().backward()
+        found.sum().backward()
     assert leaf.grad is not None
+    full = x.float().requires_grad_()
+    loss(full, y.float()).sum().backward()
+    assert full.grad is not None
+    torch.testing.assert_close(leaf.grad.float(), full.grad, rtol=1e-2, atol=1e-2 * float(full.grad.abs().mean()))
     assert leaf.grad.dtype == torch.bfloat16
     assert leaf.grad.isfinite().all()
 
@@ -269,6 +280,11 @@ def test_mixed_types_are_refused(case: tuple[Loss[Any], dict[str, Any]]) -> None
             loss(x, y)
     else:
         assert loss(x, y).dtype == torch.float64
+        return
+    with pytest.raises(ValueError, match="losses need 32 bits or more"):
+        copy.deepcopy(loss).bfloat16()(x.bfloat16(), y.bfloat16())
+    with pytest.raises(ValueError, match="on meta, the images are"):
+        copy.deepcopy(loss).to("meta")(x.float(), y.float())
 
 
 def test_colour_offset(case: tuple[Loss[Any], dict[str, Any]]) -> None:
@@ -282,17 +298,17 @@ def test_colour_offset(case: tuple[Loss[Any], dict[str, Any]]) -> None:
         assert (distance > 1e-5).all()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "permutable" in settings(name)["properties"]])
+@pytest.mark.parametrize("name", NAMES)
 def test_permutation_of_patches(name: str) -> None:
     """Where patches tile an image, shuffling the tiles changes nothing for a loss that sees their set only."""
-    overrides = settings(name)["properties"]["permutable"]
-    loss = build(plain(load(f"loss={name}", *overrides))["loss"])
-    size = loss.patch_size
+    declared = settings(name)["properties"]
+    loss = build(plain(load(f"loss={name}", *(declared["permutable"] or [])))["loss"])
+    size = loss.patch_size if declared["permutable"] else -(-side_of(declared) // 8)
     tiles = torch.rand(size, size, 3, 8, 8)
     shuffled = tiles.flatten(3)[..., torch.randperm(64)].unflatten(3, (8, 8))
     x, y, other = (image.permute(2, 3, 0, 4, 1).reshape(1, 3, 8 * size, 8 * size)
                    for image in (tiles, shuffled, torch.rand_like(tiles)))  # fmt: skip
-    torch.testing.assert_close(loss(x, y), torch.zeros(1), rtol=0, atol=1e-6)
+    assert torch.allclose(loss(x, y), torch.zeros(1), rtol=0, atol=1e-6) == bool(declared["permutable"])
     assert loss(x, other) > 1e-4
 
 

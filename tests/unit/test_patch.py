@@ -101,6 +101,21 @@ def test_flat_patches_of_unit_norm(kernel: str) -> None:
     assert grey.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("remove_mean", [True, False])
+def test_low_contrast_keeps_its_digits(remove_mean: bool) -> None:
+    """In 32 bits, patches of unit norm that are nearly flat and white have the digits of 64 bits to 1e-3."""
+    loss = PatchRBF(11, 0.001, "laplacian", unit_norm=True, remove_mean=remove_mean, eps=1e-4)
+    x, y = (0.99 + 0.004 * torch.rand(1, 3, 20, 20) for _ in range(2))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = x.to(dtype).requires_grad_()
+        distance = loss(leaf, y.to(dtype))
+        found.append((distance.double(), torch.autograd.grad(distance.sum(), leaf)[0].double()))
+    (value, gradient), (exact, slope) = found
+    torch.testing.assert_close(value, exact, rtol=1e-3, atol=0)
+    assert (gradient - slope).norm() < 1e-3 * slope.norm()
+
+
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="one of gaussian, laplacian, simple, got 'rbf'"):
         PatchRBF(kernel="rbf")
@@ -110,3 +125,5 @@ def test_bad_arguments_are_refused() -> None:
         PatchRBF(4)
     with pytest.raises(ValueError, match="are more than 0, got 0"):
         PatchRBF(stride=0)
+    with pytest.raises(ValueError, match="one pixel has nothing left"):
+        PatchRBF(1, remove_mean=True)

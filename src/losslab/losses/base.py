@@ -71,9 +71,9 @@ class Loss(nn.Module, ABC, Generic[Kept]):
         """Give the terms that `compare` adds up, by name.
 
         Raises:
-            ValueError: the encodings are of images of different sizes or channels, or of different draws.
+            ValueError: the encodings are of different shapes, losses or draws.
         """
-        self._check_alike(a, b)
+        self.check_alike(a, b)
         with torch.autocast(leaves(a)[0].device.type, enabled=False):
             return self.terms(a, b)
 
@@ -81,7 +81,7 @@ class Loss(nn.Module, ABC, Generic[Kept]):
         """Give the distance of two encodings, one number a pair; leading axes broadcast.
 
         Raises:
-            ValueError: the encodings are of images of different sizes or channels, or of different draws.
+            ValueError: the encodings are of different shapes, losses or draws.
         """
         return total(self.parts(a, b))
 
@@ -95,19 +95,32 @@ class Loss(nn.Module, ABC, Generic[Kept]):
             raise ValueError(f"{self.name} compares images of one size, got {tuple(x.shape)} and {tuple(y.shape)}")
         return self.compare(self.encode(x), self.encode(y))
 
+    def check_alike(self, a: Any, b: Any) -> None:
+        """Refuse encodings that have no distance.
+
+        Raises:
+            ValueError: one would broadcast along an axis of the images, the batches don't broadcast, or the encodings
+                are of two losses.
+        """
+        first, second = leaves(a), leaves(b)
+        if len(first) != len(second):
+            raise ValueError(f"{self.name} can't compare encodings of two losses: {len(first)} and {len(second)} parts")
+        for p, q in zip(first, second, strict=True):
+            if p.shape[-self.own_axes :] != q.shape[-self.own_axes :]:
+                shapes = f"{tuple(p.shape)} and {tuple(q.shape)}"
+                raise ValueError(f"{self.name} can't compare encodings of different sizes or losses: {shapes}")
+            batches = [tuple(one.shape[: -self.own_axes]) for one in (p, q)]
+            if any(m != n and 1 not in (m, n) for m, n in zip(*(batch[::-1] for batch in batches), strict=False)):
+                raise ValueError(f"{self.name} compares N images with N or with 1, got batches {batches}")
+
     def _check_place(self, images: Tensor) -> None:
         """Refuse images that the loss's own tensors can't be combined with."""
         own = next((one for one in chain(self.parameters(), self.buffers()) if one.is_floating_point()), images)
+        if own.dtype not in FULL_PRECISIONS:
+            raise ValueError(f"{self.name} was turned to {own.dtype}, but losses need 32 bits or more: call .float()")
         if own.dtype != images.dtype or own.device != images.device:
             mine, theirs = (f"{one.dtype} on {one.device}" for one in (own, images))
             raise ValueError(f"{self.name} is {mine}, the images are {theirs}: move one of them by .to(...)")
-
-    def _check_alike(self, a: Any, b: Any) -> None:
-        """Refuse encodings that would broadcast along axes of the images."""
-        for p, q in zip(leaves(a), leaves(b), strict=True):
-            if p.shape[-self.own_axes :] != q.shape[-self.own_axes :]:
-                shapes = f"{tuple(p.shape)} and {tuple(q.shape)}"
-                raise ValueError(f"{self.name} can't compare encodings of images of different sizes: {shapes}")
 
 
 def total(parts: dict[str, Distance]) -> Distance:

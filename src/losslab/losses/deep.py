@@ -38,9 +38,12 @@ class Deep(Loss[Drawn[dict[str, Any]]]):
     def embed(self, images: Image) -> Drawn[dict[str, Any]]:
         """Encode the features of each layer for the comparison."""
         features = self.network.read(images)
-        return Drawn({layer: self.comparison.encode(found) for layer, found in features.items()}, self._draw_name)
+        layers = {layer: self.comparison.encode(found) for layer, found in features.items()}
+        # Of the images' size and no memory: features that are means over an image don't tell sizes apart.
+        size = images.new_zeros(()).expand(*images.shape[:-3], 1, *images.shape[-2:])
+        return Drawn({"layers": layers, "size": size}, self._draw_name)
 
     def terms(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> dict[str, Distance]:
         """Give each layer's share of the mean, by the layer's name."""
-        p, q = same_draw(a, b)
+        p, q = (one["layers"] for one in same_draw(a, b))
         return {layer: self.comparison.compare(p[layer], q[layer]) / len(p) for layer in p}

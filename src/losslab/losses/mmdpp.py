@@ -16,7 +16,8 @@ from losslab.types import Distance, Image
 class MMDpp(Loss[dict[str, Any]]):
     """MMD++: a little L2, patches at the same place, and above all the distribution of patches in 32×32 windows.
 
-    Formula: 0.001 · L2 + 0.05 · PatchRBF(3, 0.1) + 1 · RandomFeatureMMD(3, 0.06), images taken in [-1, 1].
+    Formula: weights.l2 · L2 + weights.local · PatchRBF(local_patch_size, local_sigma)
+    + weights.mmd · RandomFeatureMMD(patch 3, sigma), images taken in [-1, 1].
 
     Args:
         features: random features of the MMD term.
@@ -25,8 +26,15 @@ class MMDpp(Loss[dict[str, Any]]):
         local_sigma: bandwidth a pixel of `local`.
         sigma: bandwidth a pixel of `mmd`.
         seed: of the random features.
-        redraw_every: steps between two draws of the random features; 0 keeps the first one, while the original draws
-            new ones at each call.
+        redraw_every: steps between two draws of the random features; 0 keeps the first one.
+        window: side of a window of `mmd` in pixels; None takes the whole image as one.
+        stride: step from window to window in pixels.
+
+    Paper and code: no code of the paper is known; the class MMD_PP is the code of record. It draws new features at each
+        call, so that its values are noisy; here redraw_every=0 keeps one draw, 1 draws at each step. Before July 2021
+        its local_sigma was 0.06, which is what the .74 of its 2AFC table was measured with; 0.1, its last value, is the
+        default. MMD+++ (MMD_PPP) has local patches of 11 pixels with 0.02, and sigma 0.03; an older MMD+++ had four
+        terms, of which `loss=mmdppp` is not made.
 
     Source: Amir and Weiss, "Understanding and Simplifying Perceptual Distances", CVPR 2021; constants from the class
         MMD_PP of ariel415el/PerceptualLossExperiments, the code of record, whose MMD_PPP is conf/loss/mmdppp.yaml.
@@ -46,6 +54,8 @@ class MMDpp(Loss[dict[str, Any]]):
         sigma: float = 0.06,
         seed: int = 0,
         redraw_every: int = 0,
+        window: int | None = 32,
+        stride: int = 16,
     ) -> None:
         """Build the three terms."""
         super().__init__()
@@ -53,7 +63,7 @@ class MMDpp(Loss[dict[str, Any]]):
             {
                 "l2": L2(),
                 "local": PatchRBF(local_patch_size, local_sigma),
-                "mmd": RandomFeatureMMD(features, 3, sigma, seed=seed, redraw_every=redraw_every),
+                "mmd": RandomFeatureMMD(features, 3, sigma, window, stride, seed=seed, redraw_every=redraw_every),
             },
             {**weights, "l2": weights["l2"] * SIGNED**2},  # L2 sees [0, 1]: a square there is 4 in [-1, 1]
         )

@@ -1,5 +1,6 @@
 """Losses that compare the small patches of two images at the same place, without ever cutting a patch out."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch.nn import functional
 
 from losslab.images import SIGNED
 from losslab.losses.base import Loss
+from losslab.losses.patches import wide
 from losslab.types import Distance, Features, Image
 
 SMALLEST = 1e-20
@@ -80,7 +82,9 @@ class PatchRBF(Loss[Any]):
             raise ValueError(f"border is 'zero' or 'none', got {border!r}")
         if patch_size < 1 or (border == "zero" and patch_size % 2 == 0):
             raise ValueError(f"patch_size is an odd number of pixels where the border is padded, got {patch_size}")
-        if stride < 1 or sigma <= 0 or eps <= 0:
+        if remove_mean and patch_size == 1:
+            raise ValueError("a patch of one pixel has nothing left without its mean: patch_size=1, remove_mean=true")
+        if stride < 1 or not 0 < sigma < math.inf or eps <= 0:
             raise ValueError(f"stride, sigma and eps are more than 0, got {stride}, {sigma} and {eps}")
         self.patch_size, self.stride, self.kernel = patch_size, stride, kernel
         self.padding = patch_size // 2 if border == "zero" else 0
@@ -93,19 +97,19 @@ class PatchRBF(Loss[Any]):
         """Keep the images, with the squared norm of each patch where it is needed."""
         if not self.unit_norm:
             return images
-        signed = SIGNED * images - 1
-        return signed, self._squares(signed)
+        return images, self._squares(_signed(images))
 
     def terms(self, a: Any, b: Any) -> dict[str, Distance]:
         """Give the mean of one minus the kernel of each pair, (*,), in [0, 1)."""
         squares = self._unit_squares(*a, *b) if self.unit_norm else self._squares(SIGNED * (a - b))
         similarity = SIMILARITIES[self.kernel](squares, self.bandwidth)
-        return {self.name: 1 - similarity.mean(dim=(-3, -2, -1))}
+        distance = 1 - similarity.mean(dim=(-3, -2, -1))
+        return {self.name: distance.to(a[0].dtype) if self.unit_norm else distance}
 
     def _unit_squares(self, x: Tensor, x_norms: Tensor, y: Tensor, y_norms: Tensor) -> Features:
         """Give the squared distances of patches of unit norm, where a flat patch stays near zero."""
         p, q = x_norms + self.eps**2, y_norms + self.eps**2
-        squares = x_norms / p + y_norms / q - 2 * self._products(x, y) / (p * q).sqrt()
+        squares = x_norms / p + y_norms / q - 2 * self._products(_signed(x), _signed(y)) / (p * q).sqrt()
         return squares.clamp(min=0)
 
     def _squares(self, x: Tensor) -> Features:
@@ -133,3 +137,8 @@ class PatchRBF(Loss[Any]):
             means = functional.avg_pool2d(columns, (1, size), (1, self.stride), (0, pad))
         sums = means * size**2
         return sums.reshape(*planes.shape[:-2], *sums.shape[-2:])
+
+
+def _signed(images: Tensor) -> Tensor:
+    """Take images in [-1, 1], in 64 bits: of nearly flat patches, the little beside their means decides."""
+    return (SIGNED * images - 1).to(wide(images))

@@ -233,7 +233,8 @@ def _image_chunks(cropped: Tensor, filters: Tensor, recipe: Recipe) -> list[slic
 def _full_precision(device: torch.device) -> ExitStack:
     """Give a context in which angles of some ten radians keep their digits: no autocast, no TF32 convolutions."""
     context = ExitStack()
-    context.enter_context(torch.autocast(device.type, enabled=False))
+    if torch.amp.is_autocast_available(device.type):
+        context.enter_context(torch.autocast(device.type, enabled=False))
     if device.type == "cuda":
         cudnn = torch.backends.cudnn
         same = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}

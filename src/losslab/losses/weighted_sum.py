@@ -35,6 +35,8 @@ class WeightedSum(Loss[dict[str, Any]]):
     def __init__(self, losses: Mapping[str, Loss[Any]], weights: Mapping[str, float]) -> None:
         """Hold the terms as submodules."""
         super().__init__()
+        if not (isinstance(losses, Mapping) and isinstance(weights, Mapping)):
+            raise ValueError("losses and weights map names to losses and numbers")  # noqa: TRY004 - as for all input
         if not losses or losses.keys() != weights.keys():
             raise ValueError(f"each term needs one weight: terms {sorted(losses)}, weights {sorted(weights)}")
         for name, loss in losses.items():
@@ -55,6 +57,17 @@ class WeightedSum(Loss[dict[str, Any]]):
         for name, loss in self._named():
             found |= weighted(name, self.weights[name], loss.terms(a[name], b[name]))
         return found
+
+    def check_alike(self, a: Any, b: Any) -> None:
+        """Let each term refuse what it can't compare.
+
+        Raises:
+            ValueError: the encodings are of other sums, or of images of different sizes.
+        """
+        if a.keys() != b.keys():
+            raise ValueError(f"can't compare encodings of two sums: terms {sorted(a)} and {sorted(b)}")
+        for name, loss in self._named():
+            loss.check_alike(a[name], b[name])
 
     def draw(self, step: int) -> None:
         """Draw every term's random state for `step`."""

@@ -44,6 +44,8 @@ ADDED: dict[str, Any] = {
     "trainer.accumulate_grad_batches": 1,
     "trainer.gradient_clip_val": None,
     "loss.local_patch_size": 3,
+    "loss.window": 32,
+    "loss.stride": 16,
     "task.penalty": {"_target_": "losslab.losses.penalty.NoPenalty"},
 }
 """Keys that came after the first cells were computed, with the values that those had without knowing: such a key and

@@ -1,0 +1,161 @@
+"""All patches of an image, laid out in tiles, and which tiles meet in how many windows."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from losslab.images import SIGNED
+
+BORDERS = {"reflect": "reflect", "zero": "constant", "none": None}
+
+TILE = 512
+"""Patches a side of a tile, at most; a block of more is cut into several."""
+
+
+class Pairs(NamedTuple):
+    """Which tiles meet, `left` and `right`, (k,), and what the sum of a kernel over such a pair counts, (k,)."""
+
+    left: Tensor
+    right: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class Patches:
+    """The patches of an image, and square windows of them.
+
+    Windows start at multiples of the stride and never leave the grid of patches. The grid is cut into blocks of
+    stride×stride patches, which windows that overlap share, and a block of many patches into several tiles.
+
+    Args:
+        size: side of a patch in pixels.
+        step: pixels from patch to patch.
+        border: what lies beyond an image: "reflect", "zero" (grey), or "none", where patches end at the border.
+        remove_mean: take each patch's mean off each of its channels.
+        window: side of a window in patches; None is one window over all patches.
+        stride: step from window to window in patches; `window` is a multiple of it.
+
+    Raises:
+        ValueError: a size below 1, an unknown border, an even patch that needs a border, or a window that is no
+            multiple of the stride.
+    """
+
+    size: int
+    step: int = 1
+    border: str = "none"
+    remove_mean: bool = False
+    window: int | None = None
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        if min(self.size, self.step) < 1:
+            raise ValueError(f"sides and steps of patches are at least 1 pixel, got {self.size} and {self.step}")
+        if self.border not in BORDERS:
+            raise ValueError(f"border is one of {', '.join(BORDERS)}, got {self.border!r}")
+        if self.border != "none" and self.size % 2 == 0:
+            raise ValueError(f"patch_size is an odd number of pixels where there is a border, got {self.size}")
+        if self.window is not None and (min(self.stride, self.window) < 1 or self.window % self.stride):
+            raise ValueError(f"window is a multiple of stride, got window {self.window} and stride {self.stride}")
+
+    @property
+    def margin(self) -> int:
+        """Pixels that are added on each side of an image."""
+        return 0 if self.border == "none" else self.size // 2
+
+    @property
+    def min_side(self) -> int:
+        """Smallest image with a window, in pixels; a reflected border is narrower than the image."""
+        pixels = self.step * ((self.window or 1) - 1) + self.size - 2 * self.margin
+        return max(pixels, self.margin + 1) if self.border == "reflect" else pixels
+
+    def cut(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Give the patches of images (B, C, H, W) in [0, 1], taken in [-1, 1], tile by tile.
+
+        Returns:
+            Patches (B, tiles, C·size², n), and weights (tiles, n), 0 for what fills up the last tile of a block, or
+            None where nothing does.
+        """
+        signed = SIGNED * images - 1
+        mode = BORDERS[self.border]
+        padded = functional.pad(signed, (self.margin,) * 4, mode=mode) if mode else signed
+        patches = functional.unfold(padded, self.size, stride=self.step)
+        if self.remove_mean:
+            channels = patches.unflatten(1, (-1, self.size**2))
+            patches = (channels - channels.mean(2, keepdim=True)).flatten(1, 2)
+        rows, columns, height, width = self._blocks(images)
+        grid = patches.unflatten(2, (-1, self._places(images.shape[-1])))[..., : rows * height, : columns * width]
+        blocks = grid.reshape(*patches.shape[:2], rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
+        return _tiles(blocks.flatten(4).flatten(1, 2))
+
+    def pairs(self, images: Tensor, *, within: bool) -> Pairs:
+        """Give the pairs of tiles of images (B, C, H, W); `within` one image, each stands for its mirror image too.
+
+        The weights make the sum of a kernel over all pairs its mean over pairs of patches and windows.
+        """
+        rows, columns, height, width = self._blocks(images)
+        overlap = 1 if self.window is None else self.window // self.stride
+        left, right, weights = _pairs(rows, columns, overlap, height * width, within)
+        return Pairs(left.to(images.device), right.to(images.device), weights.to(images.device, wide(images)))
+
+    def _places(self, pixels: int) -> int:
+        return (pixels + 2 * self.margin - self.size) // self.step + 1
+
+    def _blocks(self, images: Tensor) -> tuple[int, int, int, int]:
+        """Give the rows and columns of blocks, and the height and width of a block in patches."""
+        down, across = (self._places(pixels) for pixels in images.shape[-2:])
+        if self.window is None:
+            return 1, 1, down, across
+        return down // self.stride, across // self.stride, self.stride, self.stride
+
+
+def wide(images: Tensor) -> torch.dtype:
+    """Give the type in which sums of many numbers lose nothing: 64 bits, where the device has them."""
+    return torch.float32 if images.device.type == "mps" else torch.float64
+
+
+def _tiles(blocks: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Cut blocks (B, blocks, d, n) into tiles of equal size, filled up with patches that count nothing."""
+    count = blocks.shape[-1]
+    parts, size = _parts(count)
+    if parts == 1:
+        return blocks, None
+    filled = functional.pad(blocks, (0, parts * size - count)).unflatten(3, (parts, size))
+    present = (torch.arange(parts * size, device=blocks.device) < count).to(blocks.dtype)
+    return filled.transpose(2, 3).flatten(1, 2), present.reshape(parts, size).repeat(blocks.shape[1], 1)
+
+
+def _parts(patches: int) -> tuple[int, int]:
+    """Give the tiles of a block, and the patches of a tile."""
+    parts = -(-patches // TILE)
+    return parts, -(-patches // parts)
+
+
+@lru_cache(maxsize=32)
+def _pairs(rows: int, columns: int, overlap: int, patches: int, within: bool) -> Pairs:  # noqa: FBT001
+    """List the pairs of tiles of blocks that share a window of overlap×overlap blocks."""
+    (top, bottom, down), (start, end, across) = _line(rows, overlap), _line(columns, overlap)
+    parts, _ = _parts(patches)
+    one, other = (part.flatten() for part in torch.meshgrid(*[torch.arange(parts)] * 2, indexing="ij"))
+    left, right = (
+        ((vertical[:, None] * columns + horizontal).reshape(-1, 1) * parts + part).flatten()
+        for vertical, horizontal, part in ((top, start, one), (bottom, end, other))
+    )
+    weights = (down[:, None] * across).reshape(-1, 1).expand(-1, parts**2).flatten() / patches**2
+    if not within:
+        return Pairs(left, right, weights)
+    upper = left <= right
+    return Pairs(left[upper], right[upper], (weights * (2 - (left == right).double()))[upper])
+
+
+def _line(blocks: int, overlap: int) -> tuple[Tensor, Tensor, Tensor]:
+    """List the pairs of blocks along one side that share a window, and the share of their mean that they make up."""
+    one, other = torch.meshgrid(*[torch.arange(blocks)] * 2, indexing="ij")
+    first, last = (torch.maximum(one, other) - overlap + 1).clamp(min=0), torch.minimum(one, other)
+    shared = last.clamp(max=blocks - overlap) - first + 1  # windows that begin no later than both, and end no earlier
+    one, other, shared = one[shared > 0], other[shared > 0], shared[shared > 0]
+    return one, other, shared.double() / ((blocks - overlap + 1) * overlap**2)
