@@ -6,6 +6,7 @@ python docs/make.py --check    # exit code 1 if the page is not what would be ma
 
 import importlib
 import inspect
+import itertools
 import json
 import re
 import sys
@@ -39,13 +40,13 @@ Made by `make docs` from `conf/loss`, the docstrings and `benchmarks/losses.json
 
 Every loss takes images in [0, 1], gives one number a pair, and keeps what needs one image only in an encoding
 (`encode`, then `compare`). Bandwidths and weights that papers state for [-1, 1] are converted inside.
-`tests/properties` tests each line of this table, for each loss:
+`tests/properties` tests each *yes* and *no* of this table, for each loss:
 
 - **identity**: zero for two equal images; **offset**: blind to a constant added to a channel; **shuffle**: blind to the
   order of patches that tile an image (stride = patch, no border, one window)
 - **channels** it takes; **side**: smallest legal height and width in pixels
 - and of all: finite gradients everywhere that equal numerical ones, the batch's order and the memory layout without
-  effect, half precision and autocast computed in full, other devices, copies, odd sizes
+  effect, half precision and autocast computed in full, no tensor left on another device, copies, odd sizes
 
 | loss | what | identity | symmetric | ≥ 0 | offset | shuffle | channels | side |
 |---|---|---|---|---|---|---|---|---|"""
@@ -99,23 +100,32 @@ class Entry:
     def __init__(self, path: Path) -> None:
         """Read its first line, and resolve it."""
         self.name = path.stem
-        self.head = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        head = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+        self.head, *more = (line.lstrip("# ") for line in head)
+        self.note = " ".join(more)
         group = path.parent.name
         self.settings: dict[str, Any] = plain(load(f"{group}={self.name}"))[group]
         self.properties: dict[str, Any] = self.settings.get("properties", {})
         self.target = class_of(self.settings["_target_"])
 
     @property
-    def defaults(self) -> str:
-        """Its arguments as the command line sets them."""
+    def given(self) -> str:
+        """Its settings as the command line would give them."""
         return ", ".join(_flat(self.settings)) or "none"
 
     def row(self) -> str:
         """Its line in the table of all losses."""
         p = self.properties
         marks = [_mark(p[key]) for key in ("identity", "symmetric", "nonnegative", "colour_offset")]
-        shuffles = _mark("permutable" in p)
-        cells = [f"[`{self.name}`](#{_anchor(self.target)})", self.head, *marks, shuffles, p["channels"], p["min_side"]]
+        shuffles = _mark(bool(p["permutable"]))
+        cells = [
+            f"[`{self.name}`](#{_anchor(self.target)})",
+            _cell(self.head),
+            *marks,
+            shuffles,
+            p["channels"],
+            p["min_side"],
+        ]
         return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -151,16 +161,20 @@ def described(target: type, entries: list[Entry], group: str = "loss") -> str:
     parts = sections(inspect.getdoc(target) or "")
     lines = [f"### {target.__name__}", "", parts["Meaning"], ""]
     if "Formula" in parts:
-        lines += ["**Formula.** " + parts["Formula"], ""]
-    lines += [f"| `{group}=` | what | defaults |", "|---|---|---|"]
-    lines += [f"| `{entry.name}` | {entry.head} | {entry.defaults} |" for entry in entries]
+        lines += ["```text", parts["Formula"], "```", ""]
+    lines += [f"| `{group}=` | what | settings |", "|---|---|---|"]
+    lines += [
+        f"| `{one.name}` | {_cell('. '.join(filter(None, (one.head, one.note))))} | {_cell(one.given)} |"
+        for one in entries
+    ]
     lines += [""]
     if "Args" in parts:
         lines += ["| argument | meaning |", "|---|---|"]
         lines += [f"| `{name}` | {_cell(meaning)} |" for name, meaning in arguments(parts["Args"])] + [""]
     for name in ("Paper and code", "Source"):
         if name in parts:
-            lines += [f"**{name}.** {' '.join(parts[name].split())}", ""]
+            text = " ".join(parts[name].split())
+            lines += [f"**{name}.** {text[0].upper()}{text[1:]}", ""]
     return "\n".join(lines)
 
 
@@ -210,17 +224,18 @@ def page() -> str:
     lines += ["## Penalties", "", PENALTIES, ""]
     penalties = [Entry(path) for path in sorted((CONF / "penalty").glob("*.yaml"))]
     lines += [described(one.target, [one], "penalty") for one in penalties]
-    lines += ["## Where papers and their code differ", "", *differences(told), ""]
+    lines += ["## Where papers and their code differ", "", differences(told), ""]
     lines += ["## What they cost", "", costs()]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
 
 
-def differences(told: set[type]) -> Iterator[str]:
-    """Collect the paragraphs about papers and code, one a class."""
-    for target in sorted(told, key=lambda one: one.__name__):
-        parts = sections(inspect.getdoc(target) or "")
-        if "Paper and code" in parts:
-            yield f"- [{target.__name__}](#{_anchor(target)}): {' '.join(parts['Paper and code'].split())}"
+def differences(told: set[type]) -> str:
+    """Name the classes that have a paragraph about papers and code."""
+    named = sorted(one.__name__ for one in told if "Paper and code" in sections(inspect.getdoc(one) or ""))
+    links = ", ".join(f"[{name}](#{name.lower()})" for name in named)
+    return (
+        f"Each paragraph *Paper and code* above says what differs, which switch gives which, and the default: {links}."
+    )
 
 
 def main() -> int:

@@ -106,3 +106,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     for link in (first or second for first, second in links):
         if not link.startswith("http"):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_catalogue_of_losses_is_what_the_losses_say() -> None:
+    """docs/losses.md is what `make docs` would write now."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "make.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
