@@ -39,16 +39,19 @@ def wall(rows: list[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def main(outputs: Path) -> None:
-    """Write the wall of all cells that are done, and print their scores."""
+    """Write the wall of all cells that are done, in the order of docs/losses.md, and print their scores."""
     table: Any = read_results(outputs)
-    done = table[(table.state == "done") & (table.task == "glo")]
-    folders = {row.label.removesuffix("-seed0"): outputs / row.folder for row in done.itertuples()}
-    first = next(iter(folders.values()))
-    rows = [("originals", strip(first, ORIGINALS)), *((name, strip(place, FOUND)) for name, place in folders.items())]
-    wall(rows).save(PICTURE, optimize=True)
-    print("| loss | PSNR, dB | SSIM | seconds |\n|---|---|---|---|")
+    done = table[(table.state == "done") & (table.task == "glo")].copy()
+    done["name"] = done.label.str.removesuffix("-seed0")
+    done = done.drop_duplicates("name", keep="last")
+    page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    done = done.sort_values("loss", key=lambda names: names.map(lambda name: page.index(f"| [`{name}`]")))
+    places = {row.name: outputs / row.folder for row in done.itertuples(index=False)}
+    first = strip(next(iter(places.values())), ORIGINALS)
+    wall([("originals", first), *((name, strip(place, FOUND)) for name, place in places.items())]).save(PICTURE)
+    print("| loss | PSNR, dB | SSIM |\n|---|---|---|")
     for row in done.itertuples():
-        print(f"| `{row.label.removesuffix('-seed0')}` | {row.psnr:.2f} | {row.ssim:.3f} | {row.seconds:.0f} |")
+        print(f"| `{row.name}` | {row.psnr:.2f} | {row.ssim:.3f} |")
 
 
 if __name__ == "__main__":

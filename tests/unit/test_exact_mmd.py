@@ -272,14 +272,26 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch, kernel: str, wind
             exactly(mine, theirs)
 
 
+class Spy(Gaussian):
+    """Keep whether slopes were asked for."""
+
+    asked = False
+
+    def profile(self, products: Tensor, *, slope: bool) -> tuple[Tensor, Tensor]:
+        self.asked |= slope
+        return super().profile(products, slope=slope)
+
+
 def test_gradient_only_where_it_is_wanted() -> None:
-    """A target costs no gradient, and neither does anything without recording."""
+    """A target costs no gradient, and neither does anything that is not recorded."""
     x, y = torch.rand(1, 3, 32, 32, requires_grad=True), torch.rand(1, 3, 32, 32)
-    loss = ExactMMD()
-    assert loss.encode(y)["within"].grad_fn is None
+    loss = ExactMMD(kernel=(spy := Spy([0.06])))
+    assert not loss.encode(y)["within"].requires_grad
     with torch.no_grad():
         assert not loss(x, y).requires_grad
+    assert not spy.asked
     found = torch.autograd.grad(loss(x, y).sum(), x)[0]
+    assert spy.asked
     both = torch.autograd.grad(loss(x, y.clone().requires_grad_()).sum(), x)[0]
     torch.testing.assert_close(found, both)
 
@@ -296,10 +308,12 @@ def test_smallest_sides() -> None:
     """Borders of zeros or reflections make room for as many patches as pixels; without them patches end earlier."""
     assert ExactMMD().min_side == 32
     assert ExactMMD(border="none").min_side == 34
+    assert ExactMMD(patch_stride=2, window=8, stride=4).min_side == 15
     assert ExactMMD(5, window=None, border="none").min_side == 5
     assert ExactMMD(5, window=None, border="zero").min_side == 1
     assert ExactMMD(5, window=None, border="reflect").min_side == 3
-    for loss in (ExactMMD(5, window=None), ExactMMD(5, window=None, border="zero"), ExactMMD(border="none")):
+    for loss in (ExactMMD(5, window=None), ExactMMD(5, window=None, border="zero"), ExactMMD(border="none"),
+                 ExactMMD(patch_stride=2, window=8, stride=4)):  # fmt: skip
         side = loss.min_side
         assert loss(torch.rand(1, 3, side, side), torch.rand(1, 3, side, side)).isfinite()
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from losslab.config import build, load, plain
 from losslab.losses import patches as tiling
-from losslab.losses.kernels import Gaussian, InverseMultiquadric
+from losslab.losses.kernels import ArcCosine, Gaussian, InverseMultiquadric, Kernel
 from losslab.losses.patch_mmd import LinearPatchMMD, PatchMMD
 
 Form = Callable[[Tensor], Tensor]
@@ -67,16 +67,20 @@ def test_means_are_of_each_patch() -> None:
     torch.testing.assert_close(loss(x, y), torch.stack(expected), rtol=1e-10, atol=1e-12)
 
 
-def test_tiles_that_do_not_divide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fills up the last tile counts nothing."""
-    x, y = torch.rand(1, 3, 13, 11).double(), torch.rand(1, 3, 13, 11).double()
-    loss = PatchMMD(3, kernel=InverseMultiquadric())
+@pytest.mark.parametrize("kernel", [Gaussian([0.2]), InverseMultiquadric(), ArcCosine(2, unit_norm=False)])
+def test_tiles_that_do_not_divide(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> None:
+    """What fills up the last tile cancels, in the value and in the gradient."""
+    x, y = torch.rand(1, 3, 13, 12).double().requires_grad_(), torch.rand(1, 3, 13, 12).double()
+    loss = PatchMMD(3, kernel=kernel)
     whole = loss(x, y)
-    monkeypatch.setattr(tiling, "TILE", 40)  # of 99 patches
+    monkeypatch.setattr(tiling, "TILE", 40)
     tiling._pairs.cache_clear()
-    torch.testing.assert_close(loss(x, y), whole, rtol=1e-10, atol=1e-12)
-    assert loss.patches.cut(x)[0].shape == (1, 3, 27, 33)
+    tiled = loss(x, y)
+    assert loss.patches.cut(x).shape == (1, 3, 27, 37)  # of 110 patches
     tiling._pairs.cache_clear()
+    torch.testing.assert_close(tiled, whole, rtol=1e-10, atol=1e-12)
+    mine, theirs = (torch.autograd.grad(one.sum(), x)[0] for one in (tiled, whole))
+    torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-12)
 
 
 def test_linear_kernel_sees_the_mean_patch_only() -> None:

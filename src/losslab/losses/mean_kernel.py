@@ -21,8 +21,9 @@ def within(images: Image, patches: Patches, kernel: Kernel) -> Distance:
     """Give the mean kernel of each image with itself, (*,), in 64 bits where the device has them.
 
     The mean is over all pairs of patches of a window, each with itself among them, and over the windows; pairs that
-    several windows share are computed once. The gradient is found beside the value, so that there is no second pass
-    and nothing is kept for it but one image; it has no further derivative.
+    several windows share are computed once. What fills up tiles adds a number that cancels in an MMD. The gradient is
+    found beside the value, so that there is no second pass and nothing is kept for it but one image; it has no further
+    derivative.
     """
     batch = images.reshape(-1, *images.shape[-3:])
     return _MeanKernel.apply(patches, kernel, torch.is_grad_enabled(), batch).reshape(images.shape[:-3])
@@ -42,9 +43,7 @@ class _MeanKernel(torch.autograd.Function):
     def forward(ctx: Any, patches: Patches, kernel: Kernel, recording: bool, *images: Tensor) -> Tensor:  # noqa: FBT001
         wanted = [recording and need for need in ctx.needs_input_grad[3:]]
         pairs = patches.pairs(images[0], within=len(images) == 1)
-        numbers = images[0][0].numel() * patches.size**2 // patches.step**2
-        chunk = max(1, NUMBERS_A_CHUNK[images[0].device.type == "cpu"] // max(1, numbers))
-        chunks = zip(*(side.split(chunk) for side in images), strict=True)
+        chunks = zip(*(side.split(_images_a_chunk(images[0], patches)) for side in images), strict=True)
         found = [_means(patches, kernel, pairs, some, wanted) for some in chunks]
         totals, slopes = zip(*found, strict=True)
         ctx.save_for_backward(*(torch.cat(of) if of[0] is not None else None for of in zip(*slopes, strict=True)))
@@ -56,6 +55,13 @@ class _MeanKernel(torch.autograd.Function):
             raise RuntimeError("exact MMD has a first derivative only: create_graph=True can't be given")
         scale = upstream[:, None, None, None]
         return None, None, None, *(None if of is None else of * scale.to(of) for of in ctx.saved_tensors)
+
+
+def _images_a_chunk(images: Tensor, patches: Patches) -> int:
+    """Count the images whose patches, and whose kernel of one pair of tiles, are in memory at a time."""
+    on_cpu = images.device.type == "cpu"
+    numbers = images[0].numel() * patches.size**2 // patches.step**2
+    return max(1, min(NUMBERS_A_CHUNK[on_cpu] // max(1, numbers), VALUES_A_CHUNK[on_cpu] // patches.tile(images) ** 2))
 
 
 class _Side:
@@ -96,7 +102,7 @@ def _means(
     """Give the mean kernels of a few pairs of images, and their slopes on each side where they are wanted."""
     with torch.enable_grad():
         leaves = [side.detach().requires_grad_(want) for side, want in zip(images, wanted, strict=True)]
-        points = [_points(leaf, patches, kernel) for leaf in leaves]
+        points = [kernel.sides(patches.cut(leaf), patches.size**2) for leaf in leaves]
     (u, _, a), (_, v, b) = points[0], points[-1]
     left, right = _Side(u, a), _Side(v, b)
     total = _sweep(kernel, left, right, pairs)
@@ -104,15 +110,6 @@ def _means(
     if len(images) == 1:
         chains = [chains[0] + chains[1]]
     return total, [_pulled(leaf, chain) if chain else None for leaf, chain in zip(leaves, chains, strict=True)]
-
-
-def _points(images: Tensor, patches: Patches, kernel: Kernel) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Give the kernel's vectors u and v and weights of all patches, tile by tile."""
-    cut, present = patches.cut(images)
-    u, v, weights = kernel.sides(cut, patches.size**2)
-    if present is not None:
-        weights = present.expand(len(cut), -1, -1) if weights is None else weights * present
-    return u, v, weights
 
 
 def _sweep(kernel: Kernel, left: _Side, right: _Side, pairs: Pairs) -> Tensor:

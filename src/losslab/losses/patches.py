@@ -73,12 +73,11 @@ class Patches:
         pixels = self.step * ((self.window or 1) - 1) + self.size - 2 * self.margin
         return max(pixels, self.margin + 1) if self.border == "reflect" else pixels
 
-    def cut(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Give the patches of images (B, C, H, W) in [0, 1], taken in [-1, 1], tile by tile.
+    def cut(self, images: Tensor) -> Tensor:
+        """Give the patches of images (B, C, H, W) in [0, 1], taken in [-1, 1], tile by tile, (B, tiles, C·size², n).
 
-        Returns:
-            Patches (B, tiles, C·size², n), and weights (tiles, n), 0 for what fills up the last tile of a block, or
-            None where nothing does.
+        The last tile of a block is filled up with grey patches. They are the same in every image, and so cancel in an
+        MMD, a norm of the difference of two distributions.
         """
         signed = SIGNED * images - 1
         mode = BORDERS[self.border]
@@ -95,12 +94,17 @@ class Patches:
     def pairs(self, images: Tensor, *, within: bool) -> Pairs:
         """Give the pairs of tiles of images (B, C, H, W); `within` one image, each stands for its mirror image too.
 
-        The weights make the sum of a kernel over all pairs its mean over pairs of patches and windows.
+        The weights make the sum of a kernel over all pairs its mean over pairs of patches and over windows.
         """
         rows, columns, height, width = self._blocks(images)
         overlap = 1 if self.window is None else self.window // self.stride
         left, right, weights = _pairs(rows, columns, overlap, height * width, within)
         return Pairs(left.to(images.device), right.to(images.device), weights.to(images.device, wide(images)))
+
+    def tile(self, images: Tensor) -> int:
+        """Count the patches of a tile of images (B, C, H, W)."""
+        _, _, height, width = self._blocks(images)
+        return _parts(height * width)[1]
 
     def _places(self, pixels: int) -> int:
         return (pixels + 2 * self.margin - self.size) // self.step + 1
@@ -118,15 +122,13 @@ def wide(images: Tensor) -> torch.dtype:
     return torch.float32 if images.device.type == "mps" else torch.float64
 
 
-def _tiles(blocks: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Cut blocks (B, blocks, d, n) into tiles of equal size, filled up with patches that count nothing."""
+def _tiles(blocks: Tensor) -> Tensor:
+    """Cut blocks (B, blocks, d, n) into tiles of equal size."""
     count = blocks.shape[-1]
     parts, size = _parts(count)
     if parts == 1:
-        return blocks, None
-    filled = functional.pad(blocks, (0, parts * size - count)).unflatten(3, (parts, size))
-    present = (torch.arange(parts * size, device=blocks.device) < count).to(blocks.dtype)
-    return filled.transpose(2, 3).flatten(1, 2), present.reshape(parts, size).repeat(blocks.shape[1], 1)
+        return blocks
+    return functional.pad(blocks, (0, parts * size - count)).unflatten(3, (parts, size)).transpose(2, 3).flatten(1, 2)
 
 
 def _parts(patches: int) -> tuple[int, int]:
