@@ -129,6 +129,14 @@ class Entry:
         return f"| {' | '.join(map(str, cells))} |"
 
 
+def parts_of(node: Any) -> Iterator[str]:
+    """Give the `_target_` of everything inside a resolved config."""
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else []:
+        if isinstance(inner, dict) and "_target_" in inner:
+            yield inner["_target_"]
+        yield from parts_of(inner)
+
+
 def _flat(node: dict[str, Any], prefix: str = "") -> list[str]:
     found = []
     for key, value in node.items():
@@ -162,7 +170,7 @@ def described(target: type, entries: list[Entry], group: str = "loss") -> str:
     lines = [f"### {target.__name__}", "", parts["Meaning"], ""]
     if "Formula" in parts:
         lines += ["```text", parts["Formula"], "```", ""]
-    lines += [f"| `{group}=` | what | settings |", "|---|---|---|"]
+    lines += [f"| `{group}=` | what | settings |", "|---|---|---|"] if entries else []
     lines += [
         f"| `{one.name}` | {_cell('. '.join(filter(None, (one.head, one.note))))} | {_cell(one.given)} |"
         for one in entries
@@ -221,6 +229,10 @@ def page() -> str:
             if entry.properties["family"] == family and entry.target not in told:
                 told.add(entry.target)
                 lines.append(described(entry.target, [one for one in entries if one.target is entry.target]))
+    inner = {class_of(target) for entry in entries for target in parts_of(entry.settings)} - told
+    lines += ["## What they are made of", ""]
+    lines += [described(part, []) for part in sorted(inner, key=lambda one: one.__name__)]
+    told |= inner
     lines += ["## Penalties", "", PENALTIES, ""]
     penalties = [Entry(path) for path in sorted((CONF / "penalty").glob("*.yaml"))]
     lines += [described(one.target, [one], "penalty") for one in penalties]
