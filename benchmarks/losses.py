@@ -1,8 +1,8 @@
 """What each loss costs: seconds, memory and arithmetic, with VGG-16 as the yardstick, measured in one run.
 
-python benchmarks/losses.py              # about forty minutes on 2 cores, alone; rewrites losses.json, of which
+python benchmarks/losses.py              # about ten minutes on 2 cores, alone; rewrites losses.json, of which
                                          # `make docs` makes the tables of docs/losses.md
-python benchmarks/losses.py l2 mmd       # only these, printed and not kept
+python benchmarks/losses.py l2 mmd       # only these rows anew
 
 Each measurement has a process of its own, forked from one that has imported everything and computed nothing, so that
 its peak of memory is its own. A step is what a training does: encode one side with a gradient, compare it with encoded
@@ -21,6 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from losslab.config import CONF, build, load, plain
 
+KEPT = HERE / "losses.json"
 SIZES = {"1×64²": (1, 64), "16×128²": (16, 128), "8×256²": (8, 256)}
-LIMIT = 240
+LIMIT = 60
 """Seconds that one measurement may take; what takes longer is said to."""
-ENOUGH = 6.0
+ENOUGH = 0.5
 """Seconds of repeats after which the median is taken."""
+ROUNDS = 7
+"""Of the comparison of the random-feature MMD with the originals."""
 YARDSTICK = "VGG-16 as the original"
 
 Step = Callable[[Tensor], Tensor]
@@ -176,24 +180,41 @@ def resident(*, peak: bool = False, reset: bool = False) -> float:
     return int(words[words.index("VmHWM:" if peak else "VmRSS:") + 1]) / 1024
 
 
-def child(pipe: Connection, name: str, count: int, side: int, threads: int) -> None:
+def ratios(count: int, side: int) -> dict[str, float]:
+    """Say how many steps of the MMD fit in one of each original, from rounds in which they take turns."""
+    random = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(count, 3, side, side, generator=random) for _ in range(2))
+    leaf = x.clone().requires_grad_()
+    work = {name: steps(name, y)[0] for name in ("mmd", *ORIGINALS)}
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(ROUNDS + 1):
+        for name, step in work.items():
+            leaf.grad = None
+            started = time.perf_counter()
+            step(leaf).backward()
+            seconds[name].append(time.perf_counter() - started)
+    best = {name: statistics.median(each[1:]) for name, each in seconds.items()}
+    return {name: best[name] / best["mmd"] for name in ORIGINALS}
+
+
+def child(pipe: Connection, work: Callable[[], dict[str, float]], threads: int) -> None:
     """Send what was measured, or why it was not."""
     torch.set_num_threads(threads)
     try:
-        pipe.send(measure(name, count, side))
+        pipe.send(work())
     except ValueError as error:
         pipe.send(str(error))
 
 
-def apart(name: str, count: int, side: int, threads: int) -> dict[str, float] | str:
+def apart(work: Callable[[], dict[str, float]], threads: int, limit: float = LIMIT) -> dict[str, float] | str:
     """Measure in a process of its own."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = context.Process(target=child, args=(theirs, name, count, side, threads))
+    process = context.Process(target=child, args=(theirs, work, threads))
     process.start()
     theirs.close()
     try:
-        return ours.recv() if ours.poll(LIMIT) else f"over {LIMIT} s"
+        return ours.recv() if ours.poll(limit) else f"over {limit} s"
     except EOFError:
         return "ended without a result"
     finally:
@@ -212,17 +233,19 @@ def line(name: str, found: dict[str, Any]) -> str:
 
 
 def main(chosen: list[str]) -> None:
-    """Measure and, unless a choice was made, keep the results."""
+    """Measure all, or what was chosen, and keep the results beside those that were there."""
     threads = os.cpu_count() or 1
-    names = chosen or [*ORIGINALS, *sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))]
-    rows = {}
-    for name in names:
-        rows[name] = {size: apart(name, *shape, threads) for size, shape in SIZES.items()}
-        print(line(name, rows[name]), flush=True)
+    machine = {"processor": platform.machine(), "cores": os.cpu_count(), "threads": threads,
+               "torch": torch.__version__.partition("+")[0], "wait_policy": os.environ["OMP_WAIT_POLICY"]}  # fmt: skip
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if chosen else {"rows": {}}
+    kept["machine"] = machine
     if not chosen:
-        machine = {"processor": platform.machine(), "cores": os.cpu_count(), "threads": threads,
-                   "torch": torch.__version__, "wait_policy": os.environ["OMP_WAIT_POLICY"]}  # fmt: skip
-        (HERE / "losses.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1, ensure_ascii=False))
+        kept["ratios"] = apart(partial(ratios, *SIZES["16×128²"]), threads, limit=600)
+        print(kept["ratios"], flush=True)
+    for name in chosen or [*ORIGINALS, *sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))]:
+        kept["rows"][name] = {size: apart(partial(measure, name, *shape), threads) for size, shape in SIZES.items()}
+        print(line(name, kept["rows"][name]), flush=True)
+        KEPT.write_text(json.dumps(kept, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

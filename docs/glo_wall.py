@@ -1,6 +1,6 @@
 """Lay the reconstructions of many GLO cells out as one wall, a row a loss, and print their scores as a table.
 
-python docs/glo_wall.py outputs/wall     # writes docs/images/glo-wall.png; docs/glo-wall.md has the commands before
+python docs/glo_wall.py outputs/wall     # writes docs/images/glo-wall.jpg; docs/glo-wall.md has the commands before
 """
 
 import sys
@@ -14,10 +14,10 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from losslab.runs import read_results
 
-PICTURE = ROOT / "docs" / "images" / "glo-wall.png"
+PICTURE = ROOT / "docs" / "images" / "glo-wall.jpg"
 STEP = 66
 """Pixels from picture to picture in a grid of 64-pixel pictures with a border of 2."""
-COLUMNS, LABEL = 8, 150
+COLUMNS, LABEL = 8, 190
 ORIGINALS, FOUND = 0, 1
 """Rows of a grid of reconstructions."""
 
@@ -48,7 +48,8 @@ def main(outputs: Path) -> None:
     done = done.sort_values("loss", key=lambda names: names.map(lambda name: page.index(f"| [`{name}`]")))
     places = {row.name: outputs / row.folder for row in done.itertuples(index=False)}
     first = strip(next(iter(places.values())), ORIGINALS)
-    wall([("originals", first), *((name, strip(place, FOUND)) for name, place in places.items())]).save(PICTURE)
+    picture = wall([("originals", first), *((name, strip(place, FOUND)) for name, place in places.items())])
+    picture.save(PICTURE, quality=90, subsampling=0)
     print("| loss | PSNR, dB | SSIM |\n|---|---|---|")
     for row in done.itertuples():
         print(f"| `{row.name}` | {row.psnr:.2f} | {row.ssim:.3f} |")

@@ -121,21 +121,23 @@ def _gradient(images: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe, g
 
 def _pulled(cropped: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe, grad: Tensor) -> Tensor:
     """Give the gradient with respect to a few padded images."""
-    size = filters.shape[-1]
     # Columns of patches that are folded at last take half of the time, but they are as many as a patch has numbers.
     narrow = filters[0].numel() <= FILTERS_A_CHUNK
+    columns: Tensor | None = None
     found = torch.zeros((), dtype=cropped.dtype, device=cropped.device)
     for chunk in _filter_chunks(cropped, filters, recipe):
         response = _responses(cropped, filters[chunk], phases[chunk], recipe)
         slope = _slopes(response, phases[chunk], recipe, grad[:, :, chunk])
-        if narrow:
-            found = found + filters[chunk].flatten(1).T @ slope.flatten(2)
-        else:
+        if not narrow:
             found = found + functional.conv_transpose2d(slope, filters[chunk], stride=recipe.patch_stride)
-    if not narrow:
+            continue
+        matrix = filters[chunk].flatten(1).T.expand(len(cropped), -1, -1)
+        slope = slope.flatten(2)
+        columns = matrix @ slope if columns is None else columns.baddbmm_(matrix, slope)
+    if columns is None:
         return found
     height, width = cropped.shape[-2:]
-    return functional.fold(found, (height, width), size, stride=recipe.patch_stride)
+    return functional.fold(columns, (height, width), filters.shape[-1], stride=recipe.patch_stride)
 
 
 def _chunk_means(cropped: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe) -> Tensor:
@@ -214,19 +216,21 @@ def _cropped(padded: Tensor, filters: Tensor, recipe: Recipe) -> Tensor:
     return padded[..., :height, :width]
 
 
-def _patches(cropped: Tensor, recipe: Recipe) -> int:
-    return max(1, cropped.shape[-2] * cropped.shape[-1] // recipe.patch_stride**2)
+def _patches(cropped: Tensor, filters: Tensor, recipe: Recipe) -> int:
+    height, width = ((side - filters.shape[-1]) // recipe.patch_stride + 1 for side in cropped.shape[-2:])
+    return height * width
 
 
 def _filter_chunks(cropped: Tensor, filters: Tensor, recipe: Recipe) -> list[slice]:
-    room = VALUES_A_CHUNK[cropped.device.type == "cpu"] // _patches(cropped, recipe)
+    room = VALUES_A_CHUNK[cropped.device.type == "cpu"] // _patches(cropped, filters, recipe)
     step = min(max(1, room), FILTERS_A_CHUNK)
     return [slice(start, start + step) for start in range(0, len(filters), step)]
 
 
 def _image_chunks(cropped: Tensor, filters: Tensor, recipe: Recipe) -> list[slice]:
-    values = _patches(cropped, recipe) * min(FILTERS_A_CHUNK, len(filters))
-    step = max(1, VALUES_A_CHUNK[cropped.device.type == "cpu"] // values)
+    values = _patches(cropped, filters, recipe) * min(FILTERS_A_CHUNK, len(filters))
+    room = max(1, VALUES_A_CHUNK[cropped.device.type == "cpu"] // values)
+    step = room - room % 2 if room > 1 else 1  # two threads take as many images each
     return [slice(start, start + step) for start in range(0, len(cropped), step)]
 
 
