@@ -239,7 +239,7 @@ def main(chosen: list[str]) -> None:
                "torch": torch.__version__.partition("+")[0], "wait_policy": os.environ["OMP_WAIT_POLICY"]}  # fmt: skip
     kept = json.loads(KEPT.read_text(encoding="utf-8")) if chosen else {"rows": {}}
     kept["machine"] = machine
-    if not chosen:
+    if not chosen or "mmd" in chosen:
         kept["ratios"] = apart(partial(ratios, *SIZES["16×128²"]), threads, limit=600)
         print(kept["ratios"], flush=True)
     for name in chosen or [*ORIGINALS, *sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))]:

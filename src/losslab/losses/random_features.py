@@ -90,10 +90,7 @@ class _Recomputed(torch.autograd.Function):
         cropped = _cropped(_prepared(images, recipe), filters, recipe)
         with _full_precision(images.device):
             return torch.cat([
-                torch.cat([
-                    _chunk_means(cropped[some], filters[chunk], phases[chunk], recipe)
-                    for chunk in _filter_chunks(cropped, filters, recipe)
-                ], dim=2)
+                _means(_Filtered(cropped[some], filters, phases, recipe), recipe)
                 for some in _image_chunks(cropped, filters, recipe)
             ])  # fmt: skip
 
@@ -121,33 +118,72 @@ def _gradient(images: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe, g
 
 def _pulled(cropped: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe, grad: Tensor) -> Tensor:
     """Give the gradient with respect to a few padded images."""
-    # Columns of patches that are folded at last take half of the time, but they are as many as a patch has numbers.
-    narrow = filters[0].numel() <= FILTERS_A_CHUNK
-    columns: Tensor | None = None
-    found = torch.zeros((), dtype=cropped.dtype, device=cropped.device)
-    for chunk in _filter_chunks(cropped, filters, recipe):
-        response = _responses(cropped, filters[chunk], phases[chunk], recipe)
-        slope = _slopes(response, phases[chunk], recipe, grad[:, :, chunk])
-        if not narrow:
-            found = found + functional.conv_transpose2d(slope, filters[chunk], stride=recipe.patch_stride)
-            continue
-        matrix = filters[chunk].flatten(1).T.expand(len(cropped), -1, -1)
-        slope = slope.flatten(2)
-        columns = matrix @ slope if columns is None else columns.baddbmm_(matrix, slope)
-    if columns is None:
-        return found
-    height, width = cropped.shape[-2:]
-    return functional.fold(columns, (height, width), filters.shape[-1], stride=recipe.patch_stride)
+    filtered = _Filtered(cropped, filters, phases, recipe)
+    slopes = (
+        (chunk, _slopes(response, phases[chunk], recipe, grad[:, :, chunk])) for chunk, response in filtered.chunks()
+    )
+    return filtered.pull(slopes)
 
 
-def _chunk_means(cropped: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe) -> Tensor:
-    """Give the means of a few filters over the windows of a few images, (n, maps, r, rows, columns)."""
-    means = []
-    for angle in _angles(_responses(cropped, filters, phases, recipe), phases, recipe):
-        sine = _pooled(angle.sin(), recipe) if recipe.pairs else None
-        means.append(_pooled(angle.cos_(), recipe))
-        means += [] if sine is None else [sine]
-    return torch.stack(means, dim=1)
+def _means(filtered: "_Filtered", recipe: Recipe) -> Tensor:
+    """Give the means over the windows of a few images, (n, maps, R, rows, columns)."""
+    found = []
+    for chunk, response in filtered.chunks():
+        means = []
+        for angle in _angles(response, filtered.phases[chunk], recipe):
+            sine = _pooled(angle.sin(), recipe) if recipe.pairs else None
+            means.append(_pooled(angle.cos_(), recipe))
+            means += [] if sine is None else [sine]
+        found.append(torch.stack(means, dim=1))
+    return torch.cat(found, dim=2)
+
+
+class _Filtered:
+    """A few padded images under all filters, a chunk of filters at a time, always in the same memory.
+
+    Small patches are cut out once, with a one after each for the phase, and filtered by products of matrices: on a CPU
+    that needs no new memory for a chunk. Columns of large patches would be larger than the responses.
+    """
+
+    def __init__(self, cropped: Tensor, filters: Tensor, phases: Tensor, recipe: Recipe) -> None:
+        self.cropped, self.filters, self.phases, self.recipe = cropped, filters, phases, recipe
+        self.columns: Tensor | None = None
+        if filters[0].numel() < FILTERS_A_CHUNK:
+            columns = functional.unfold(cropped, filters.shape[-1], stride=recipe.patch_stride)
+            self.columns = functional.pad(columns, (0, 0, 0, 1), value=1.0)
+            self.matrix = torch.cat([filters.flatten(1), phases[:, None]], dim=1)
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Give each chunk of filters with its responses, (n, r, height, width), which the next one overwrites."""
+        memory: Tensor | None = None
+        sides = _places(self.cropped, self.filters, self.recipe)
+        for chunk in _filter_chunks(self.cropped, self.filters, self.recipe):
+            if self.columns is None:
+                yield chunk, _responses(self.cropped, self.filters[chunk], self.phases[chunk], self.recipe)
+                continue
+            matrix = self.matrix[chunk].expand(len(self.cropped), -1, -1)
+            if memory is None or memory.shape[1] != matrix.shape[1]:
+                memory = torch.bmm(matrix, self.columns)
+            else:
+                torch.bmm(matrix, self.columns, out=memory)
+            yield chunk, memory.unflatten(-1, sides)
+
+    def pull(self, slopes: Iterator[tuple[slice, Tensor]]) -> Tensor:
+        """Give the gradient with respect to the images, from that with respect to each chunk's responses."""
+        found: Tensor | None = None
+        for chunk, slope in slopes:
+            if self.columns is None:
+                part = functional.conv_transpose2d(slope, self.filters[chunk], stride=self.recipe.patch_stride)
+                found = part if found is None else found.add_(part)
+                continue
+            matrix = self.filters[chunk].flatten(1).T.expand(len(self.cropped), -1, -1)
+            values = slope.flatten(2)
+            found = torch.bmm(matrix, values) if found is None else found.baddbmm_(matrix, values)
+        assert found is not None  # there is a filter
+        if self.columns is None:
+            return found
+        height, width = self.cropped.shape[-2:]
+        return functional.fold(found, (height, width), self.filters.shape[-1], stride=self.recipe.patch_stride)
 
 
 def _slopes(response: Tensor, phases: Tensor, recipe: Recipe, grad: Tensor) -> Tensor:
@@ -211,24 +247,24 @@ def _prepared(images: Image, recipe: Recipe) -> Tensor:
 def _cropped(padded: Tensor, filters: Tensor, recipe: Recipe) -> Tensor:
     """Cut off what no whole block needs."""
     size, step = filters.shape[-1], recipe.patch_stride
-    places = ((side - size) // step + 1 for side in padded.shape[-2:])
-    height, width = ((count - count % recipe.unit - 1) * step + size for count in places)
+    height, width = ((count - count % recipe.unit - 1) * step + size for count in _places(padded, filters, recipe))
     return padded[..., :height, :width]
 
 
-def _patches(cropped: Tensor, filters: Tensor, recipe: Recipe) -> int:
-    height, width = ((side - filters.shape[-1]) // recipe.patch_stride + 1 for side in cropped.shape[-2:])
-    return height * width
+def _places(images: Tensor, filters: Tensor, recipe: Recipe) -> tuple[int, int]:
+    """Count the rows and columns of patches."""
+    height, width = ((side - filters.shape[-1]) // recipe.patch_stride + 1 for side in images.shape[-2:])
+    return height, width
 
 
 def _filter_chunks(cropped: Tensor, filters: Tensor, recipe: Recipe) -> list[slice]:
-    room = VALUES_A_CHUNK[cropped.device.type == "cpu"] // _patches(cropped, filters, recipe)
+    room = VALUES_A_CHUNK[cropped.device.type == "cpu"] // math.prod(_places(cropped, filters, recipe))
     step = min(max(1, room), FILTERS_A_CHUNK)
     return [slice(start, start + step) for start in range(0, len(filters), step)]
 
 
 def _image_chunks(cropped: Tensor, filters: Tensor, recipe: Recipe) -> list[slice]:
-    values = _patches(cropped, filters, recipe) * min(FILTERS_A_CHUNK, len(filters))
+    values = math.prod(_places(cropped, filters, recipe)) * min(FILTERS_A_CHUNK, len(filters))
     room = max(1, VALUES_A_CHUNK[cropped.device.type == "cpu"] // values)
     step = room - room % 2 if room > 1 else 1  # two threads take as many images each
     return [slice(start, start + step) for start in range(0, len(cropped), step)]
