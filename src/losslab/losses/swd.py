@@ -95,7 +95,8 @@ class PatchSWD(Loss[Drawn[Tensor]]):
         filters /= filters.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
         if self.remove_mean:
             filters -= filters.mean(dim=(-2, -1), keepdim=True)
-        self.filters.copy_(SIGNED * filters)  # the shift of [-1, 1] drops out of differences
+        # The shift of [-1, 1] drops out of differences; a new tensor, since a backward pass may need the old one.
+        self.filters = (SIGNED * filters).to(self.filters)
         self._draw_index = index
 
     def embed(self, images: Image) -> Drawn[Tensor]:
