@@ -144,7 +144,7 @@ def parts_of(node: Any) -> Iterator[str]:
 def _flat(node: dict[str, Any], prefix: str = "") -> list[str]:
     found = []
     for key, value in node.items():
-        if key in ("_target_", "_partial_", "properties") or (key in ("layers", "min_sides", "slots") and prefix):
+        if key in ("_target_", "_partial_", "properties") or (key in ("layers", "slots") and prefix):
             continue
         if isinstance(value, dict):
             kind = [f"{prefix}{key}: {value['_target_'].rpartition('.')[2]}"] if "_target_" in value else []

@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: two busy processes would slow each other down
 
+os.environ.setdefault("LOSSLAB_OFFLINE", "1")  # no test may need the network
+
 from jaxtyping import install_import_hook
 
 # Shapes and types in the annotations are checked at run time, here and nowhere else.

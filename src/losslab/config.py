@@ -17,7 +17,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from losslab.networks.layers import canonical_layers
+from losslab.checksums import sha256_of
+from losslab.networks.layers import chosen_layers, is_panel
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONF = CHECKOUT / "conf"
@@ -28,15 +29,25 @@ TRUSTED = ("losslab.", "torch.optim.", "pytorch_lightning.")
 TRUST = "LOSSLAB_TRUST"
 """The environment variable by which a user adds prefixes, separated by commas; a config can't."""
 
+SEVERAL = "losslab.comparisons.study.study"
+"""The target of a comparison that is several."""
+
 NOT_BUILT = "properties"
 """The key of a YAML that tells tests and tasks about an object, and is no argument of it."""
 
 
 def register_resolvers() -> None:
-    """Let configs say `${checkout:}` and `${layers:${network},${layer}}`; calling it twice does no harm."""
+    """Let configs say `${checkout:}`, `${layers:${network},${layer}}` and the like; calling it twice does no harm."""
     OmegaConf.register_new_resolver("checkout", lambda: str(CHECKOUT), replace=True)
     OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
-    OmegaConf.register_new_resolver("layers", canonical_layers, replace=True)
+    OmegaConf.register_new_resolver("layers", chosen_layers, replace=True)
+    OmegaConf.register_new_resolver("one_or_each", _one_or_each, replace=True)
+    OmegaConf.register_new_resolver("sha256", sha256_of, replace=True)
+
+
+def _one_or_each(one: str, each: str, layer: Any, compare: Any) -> str:
+    """Choose what is built: one loss, or a panel of one for each of several layers or comparisons."""
+    return each if is_panel(layer) or compare["_target_"] == SEVERAL else one
 
 
 @functools.cache

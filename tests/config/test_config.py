@@ -14,7 +14,12 @@ from losslab.config import CONF, build, load, plain
 
 ROOT = CONF.parent
 OPTIONS = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
-NEEDS = {"data/folder": ["data.root=."]}
+NEEDS = {
+    "data/folder": ["data.root=."],
+    "loss/lpips": ["weights=random", "weights.input=imagenet"],
+    "network/timm": ["network.architecture.name=resnet10t"],
+    "weights/file": ["weights.path=README.md"],
+}
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -74,18 +79,20 @@ def imports(path: Path) -> set[str]:
 # What each part may import; config holds names and builds, and runs and science meet nowhere else.
 MAY_IMPORT = {
     "types": set(),
+    "checksums": set(),
+    "download": {"checksums", "files"},
     "seeds": set(),
     "files": set(),
     "divergence": set(),
     "images": {"types", "files", "divergence"},
     "optimizers": set(),
-    "networks": {"types", "images", "seeds", "networks"},
-    "comparisons": {"types", "images", "comparisons"},
+    "networks": {"types", "images", "seeds", "checksums", "download", "networks"},
+    "comparisons": {"types", "images", "seeds", "comparisons"},
     "losses": {"types", "images", "seeds", "networks", "comparisons", "losses"},
     "models": {"types", "images", "seeds", "models"},
     "data": {"types", "images", "seeds", "data"},
     "tasks": {"types", "images", "losses", "models", "data", "optimizers", "divergence", "tasks"},
-    "config": {"networks"},
+    "config": {"checksums", "networks"},
     "runs": {"types", "images", "files", "config", "divergence", "runs"},
     "reports": {"files", "config", "runs", "reports"},
 }

@@ -16,13 +16,15 @@ from losslab.types import Drawn, Encoding, map_encoding
 
 NAMES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 NEEDED = {"family", "identity", "nonnegative", "symmetric", "colour_offset", "permutable", "channels", "min_side"}
-KNOWN = NEEDED | {"warmup"}
+KNOWN = NEEDED | {"warmup", "offline"}
 FAMILIES = {"pixels", "structure", "frequencies", "pyramids", "patches", "distributions", "networks", "sums"}
 close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-6)  # float32, sums of some thousand terms
 
 
-def settings(name: str) -> dict[str, Any]:
-    loss: dict[str, Any] = plain(load(f"loss={name}"))["loss"]
+def settings(name: str, *overrides: str) -> dict[str, Any]:
+    """Give a loss's config, with random weights where its own have to be downloaded."""
+    offline = plain(load(f"loss={name}"))["loss"]["properties"].get("offline", [])
+    loss: dict[str, Any] = plain(load(f"loss={name}", *offline, *overrides))["loss"]
     return loss
 
 
@@ -302,7 +304,7 @@ def test_colour_offset(case: tuple[Loss[Any], dict[str, Any]]) -> None:
 def test_permutation_of_patches(name: str) -> None:
     """Where patches tile an image, shuffling the tiles changes nothing for a loss that sees their set only."""
     declared = settings(name)["properties"]
-    loss = build(plain(load(f"loss={name}", *(declared["permutable"] or [])))["loss"])
+    loss = build(settings(name, *(declared["permutable"] or [])))
     size = loss.patch_size if declared["permutable"] else -(-side_of(declared) // 8)
     tiles = torch.rand(size, size, 3, 8, 8)
     shuffled = tiles.flatten(3)[..., torch.randperm(64)].unflatten(3, (8, 8))

@@ -12,13 +12,14 @@ import pytest
 from losslab.config import build, load, plain
 from losslab.files import write_json
 from losslab.runs import tracking
-from losslab.runs.cell import ADDED, NOT_COUNTED, identify
+from losslab.runs.cell import ADDED, NOT_COUNTED, NOT_COUNTED_AT_THE_END, identify
 from losslab.runs.logs import logged
 from losslab.runs.metrics import MetricsFile
 from losslab.runs.plan import Plan, Request
 from losslab.runs.sentences import sentence
 
-NO_NUMBERS = ("network", "weights", "compare", "layer", "logger", "outputs", "force", "checkpoint_seconds",
+NO_NUMBERS = ("network", "weights", "compare", "layer", "normalize", "precision", "logger", "outputs", "force",
+              "checkpoint_seconds",
               "stale_seconds", "on_drift", "on_error", "retries")  # fmt: skip
 """Keys outside the subtrees that count: they say how a cell is run, or act through interpolation."""
 
@@ -55,7 +56,8 @@ def test_every_key_counts_or_is_listed(overrides: list[str]) -> None:
         unread = part in NO_NUMBERS
         if not path.endswith("_target_"):
             same = identify(changed(settings, path), "content").id == own
-            assert same == (path in NOT_COUNTED or unread), path
+            listed = path in NOT_COUNTED or any(f"{end}." in f"{path}." for end in NOT_COUNTED_AT_THE_END)
+            assert same == (listed or unread), path
     assert identify(settings, "other content").id != own
 
 
@@ -65,8 +67,29 @@ def test_unused_axes_make_no_new_cells() -> None:
     def cell(*overrides: str) -> str:
         return identify(plain(load(*overrides)), "content").id
 
-    assert cell("loss=l2", "layer=1") == cell("loss=l2", "layer=2", "compare.norm=l2")
+    assert cell("loss=l2", "layer=1") == cell("loss=l2", "layer=2", "compare.norm=l2", "normalize=false")
     assert cell("loss=deep", "layer=1") != cell("loss=deep", "layer=2")
+    assert cell("loss=deep") == cell("loss=deep", "normalize=false")
+    assert cell("loss=deep", "compare=sort") != cell("loss=deep", "compare=sort", "normalize=false")
+    assert cell("loss=deep") != cell("loss=deep", "precision=bf16")
+
+
+def test_weights_count_by_content(tmp_path: Path) -> None:
+    """A file of weights may lie anywhere; what is in it makes the cell."""
+    for name, content in (("a", "1"), ("b", "1"), ("c", "2")):
+        (tmp_path / name).write_text(content)
+    ids = [
+        identify(plain(load("loss=deep", "weights=file", f"weights.path={tmp_path / name}")), "").id for name in "abc"
+    ]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_panel_is_a_cell() -> None:
+    """Its layers are told apart by commas, and a single layer may be given without brackets."""
+    cell = identify(plain(load("loss=deep", "layer=[[1,2],[relu3_3]]", "compare=each")), "", {"compare": "each"})
+    assert cell.axes["layers"] == "relu1_2+relu2_2,relu3_3"
+    assert cell.axes["compare"] == "each"
+    assert identify(plain(load("loss=scnn", "loss.layers=conv1")), "").axes["layers"] == "conv1"
 
 
 def test_numbers_that_mean_the_same_are_one_cell() -> None:

@@ -111,7 +111,9 @@ def test_theorem(depth: int, unit_norm: bool, zero_mean: bool) -> None:
     def loss(seed: int) -> Deep:
         switches = {"unit_norm": unit_norm, "zero_mean": zero_mean}
         return Deep(
-            lambda select: network(select, width=256, depth=depth, seed=seed, **switches), "pool", Spatial("l2")
+            lambda select: network(select, width=256, depth=depth, seed=seed, **switches),
+            "pool",
+            Spatial("l2", "mean", normalize=False),
         )
 
     draws = torch.cat([loss(seed)(x, y) for seed in range(16)])
@@ -146,7 +148,7 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_draw_is_a_function_of_step() -> None:
     """New weights come when they are due, and encodings of two draws are not compared."""
     x, y = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
-    loss = Deep(lambda select: network(select, width=8, redraw_every=5), "pool", Spatial("l2"))
+    loss = Deep(lambda select: network(select, width=8, redraw_every=5), "pool", Spatial("l2", "mean", normalize=False))
     first, old = loss(x, y), loss.encode(x)
     loss.draw(4)
     assert torch.equal(loss(x, y), first)
@@ -159,7 +161,9 @@ def test_draw_is_a_function_of_step() -> None:
 
 
 def test_frozen_and_stateless() -> None:
-    loss = nn.Sequential(Deep(lambda select: network(select, width=8), "pool", Spatial("l2"))).train()
+    loss = nn.Sequential(
+        Deep(lambda select: network(select, width=8), "pool", Spatial("l2", "mean", normalize=False))
+    ).train()
     assert not any(module.training for module in loss[0].network.modules())  # type: ignore[union-attr]
     assert loss.state_dict() == {}
     assert not any(parameter.requires_grad for parameter in loss.parameters())
@@ -187,10 +191,10 @@ def test_bad_arguments_are_refused() -> None:
 @pytest.mark.parametrize("overrides", [["loss=scnn"], ["loss=deep", "network=scnn"], ["loss=gabor"]])
 def test_a_cell_without_weights(overrides: list[str]) -> None:
     """A network that brings its own weights has a name and an identity as any other."""
-    cell = identify(plain(load(*overrides)), "content", {"compare": "gram", "compare@loss.compare": "spatial"})
+    cell = identify(plain(load(*overrides)), "content", {"compare": "gram", "compare@loss.compare": "l2"})
     assert "weights" not in cell.axes
     assert cell.axes["layers"] == "pool"
-    assert cell.axes["compare"] == "spatial"
+    assert cell.axes["compare"] == "l2"
 
 
 def features_of(x: Tensor) -> Tensor:

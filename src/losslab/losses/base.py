@@ -61,11 +61,20 @@ class Loss(nn.Module, ABC, Generic[Kept]):
         Raises:
             ValueError: the images break the range contract, are too small, or are not of the loss's type or device.
         """
+        images = self.prepare(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.embed(images)
+
+    def prepare(self, images: Tensor) -> Image:
+        """Do the checks of `encode`, and turn half precision into 32 bits.
+
+        Raises:
+            ValueError: as `encode`.
+        """
         contract.check(images, self.min_side, self.name)
         images = images if images.dtype in FULL_PRECISIONS else images.float()
         self._check_place(images)
-        with torch.autocast(images.device.type, enabled=False):
-            return self.embed(images)
+        return images
 
     def parts(self, a: Kept, b: Kept) -> dict[str, Distance]:
         """Give the terms that `compare` adds up, by name.
@@ -115,7 +124,7 @@ class Loss(nn.Module, ABC, Generic[Kept]):
 
     def _check_place(self, images: Tensor) -> None:
         """Refuse images that the loss's own tensors can't be combined with."""
-        own = next((one for one in chain(self.parameters(), self.buffers()) if one.is_floating_point()), images)
+        own = next((one for one in chain(self.buffers(), self.parameters()) if one.is_floating_point()), images)
         if own.dtype not in FULL_PRECISIONS:
             raise ValueError(f"{self.name} was turned to {own.dtype}, but losses need 32 bits or more: call .float()")
         if own.dtype != images.dtype or own.device != images.device:

@@ -1,6 +1,7 @@
 """The loss network: frozen, in eval mode, and never a trace left on its input."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from torch import nn
@@ -31,6 +32,10 @@ class LossNetwork(nn.Module, ABC):
         """Set random weights to those of `step` and name them; a network of fixed weights has one name."""
         return "fixed"
 
+    def part(self, layers: Sequence[str]) -> "LossNetwork":
+        """Give the network as one that reads some of its layers only, without a copy."""
+        return Part(self, layers)
+
     def freeze(self) -> None:
         """Take the gradient off all parameters and go to eval mode for good."""
         self.requires_grad_(requires_grad=False)
@@ -53,3 +58,26 @@ class LossNetwork(nn.Module, ABC):
     def forward(self, images: Image) -> dict[str, Features]:
         """Do what `read` does."""
         return self.read(images)
+
+
+class Part(LossNetwork):
+    """Some of the layers of a network that several losses share.
+
+    Args:
+        whole: the network.
+        layers: canonical names, in the network's order.
+    """
+
+    def __init__(self, whole: LossNetwork, layers: Sequence[str]) -> None:
+        """Hold the network as it is."""
+        super().__init__()
+        self.whole, self.layers, self.min_side = whole, list(layers), whole.min_side
+
+    def draw(self, step: int) -> str:
+        """Draw the weights of the whole network."""
+        return self.whole.draw(step)
+
+    def read(self, images: Image) -> dict[str, Features]:
+        """Read the whole network, and give this part's layers."""
+        found = self.whole.read(images)
+        return {layer: found[layer] for layer in self.layers}

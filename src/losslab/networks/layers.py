@@ -1,8 +1,9 @@
-"""Names of layers: aliases, depth slots and graph nodes, turned into one canonical name each before any hashing.
+"""Names of layers: aliases, depth slots, study indices and graph nodes, turned into one canonical name each.
 
 Without torch, so that a config with a wrong layer fails before anything is imported.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -10,48 +11,118 @@ from typing import Any
 PIXELS = "pixels"
 """The layer before the first one: the image itself, in the range that the network is fed."""
 
+CHILD = "child:"
+"""What goes before an index into the children of a network, as in the code of Pihlgren et al., arXiv 2302.04032."""
+
+EACH = "each"
+"""What stands for the four slots, one a loss of a panel."""
+
 Layer = str | int
 
 
 def canonical_layers(network: Mapping[str, Any], layer: Layer | Sequence[Layer]) -> list[str]:
-    """Turn what a user calls a layer, or a list of these, into canonical names in the order of the network.
+    """Turn what a user calls a layer, or a list of these, into canonical names, those of the table in its order.
 
     Args:
-        network: a config of `conf/network`: `name`, `layers` (canonical name to graph node, from the image upwards)
-            and `slots` (the four study layers).
-        layer: a name or graph node of the table, a depth slot 1..4, a list of these, or `all` for the four slots.
+        network: a config of `conf/network`: `name`; `layers` (canonical name to graph node, the network's children from
+            the image upwards; empty where they aren't known beforehand) and `slots` (the four study layers).
+        layer: a name or graph node of the table, a graph node inside one of these (`layer1.0.conv1`), a depth slot
+            1..4, an index `child:15`, a list of these, or `all` for the four slots.
 
     Raises:
-        ValueError: a slot outside 1..4, or a layer that is named twice.
+        ValueError: a slot or index out of range, or a layer that is named twice.
         KeyError: an unknown layer; the message names the nearest ones.
 
     Example:
         >>> table = {"name": "tiny", "layers": {"conv1": "0", "relu1": "1"}, "slots": ["relu1"]}
-        >>> canonical_layers(table, [1, "pixels", "0"])
+        >>> canonical_layers(table, [1, "pixels", "child:0"])
         ['pixels', 'conv1', 'relu1']
     """
     if layer == "all":
-        layer = [1, 2, 3, 4]
+        layer = list(range(1, 1 + len(network["slots"])))
     wanted = [layer] if isinstance(layer, (str, int)) else layer
+    if not wanted:
+        raise ValueError(f"no layers of {network['name']} are known beforehand: name some by layer=")
     names = [_canonical(network, one) for one in wanted]
     if len(set(names)) < len(names):
         raise ValueError(f"a layer of {network['name']} is named twice: {list(wanted)} means {names}")
-    order = [PIXELS, *network["layers"]]
-    return sorted(names, key=order.index)
+    return sorted(names, key=lambda name: _place(network, name))
+
+
+def chosen_layers(network: Mapping[str, Any], layer: Any) -> list[str] | list[list[str]]:
+    """Do what `canonical_layers` does, also for a panel.
+
+    Args:
+        network: a config of `conf/network`.
+        layer: what `canonical_layers` takes, for one loss; for a panel a list of lists, one a loss, or `each`: the four
+            slots, one a loss.
+
+    Raises:
+        ValueError: as `canonical_layers`.
+        KeyError: as `canonical_layers`.
+
+    Example:
+        >>> chosen_layers({"name": "tiny", "layers": {"conv1": "0", "relu1": "1"}, "slots": ["conv1", "relu1"]}, "each")
+        [['conv1'], ['relu1']]
+    """
+    if layer == EACH:
+        return [[name] for name in canonical_layers(network, "all")]
+    if is_panel(layer):
+        return [canonical_layers(network, some) for some in layer]
+    return canonical_layers(network, layer)
+
+
+def is_panel(layer: Any) -> bool:
+    """Tell whether a choice of layers is one for several losses."""
+    several = isinstance(layer, Sequence) and not isinstance(layer, str)
+    return layer == EACH or (several and any(isinstance(one, Sequence) and not isinstance(one, str) for one in layer))
+
+
+def node_of(layers: Mapping[str, str], name: str) -> str:
+    """Give the graph node of a canonical name."""
+    return layers.get(name, name)
 
 
 def _canonical(network: Mapping[str, Any], layer: Layer) -> str:
+    layers, name = network["layers"], network["name"]
     if isinstance(layer, int):
-        if not 1 <= layer <= len(network["slots"]):
-            raise ValueError(
-                f"layer {layer} of {network['name']}: a whole number is a depth slot from 1 to {len(network['slots'])}"
-            )
-        return str(network["slots"][layer - 1])
-    by_node = {node: name for name, node in network["layers"].items()}
-    known = [PIXELS, *network["layers"]]
-    if layer in known:
+        return str(_counted(network["slots"], layer, 1, f"layer {layer} of {name}: a whole number is a depth slot"))
+    if layer.startswith(CHILD):
+        index = layer.removeprefix(CHILD)
+        asked = int(index) if index.isdecimal() else -1
+        return str(_counted([*layers], asked, 0, f"layer {layer!r} of {name}: the children are counted"))
+    by_node = {node: alias for alias, node in layers.items()}
+    if layer == PIXELS or layer in layers:
         return layer
     if layer in by_node:
         return str(by_node[layer])
-    near = get_close_matches(layer, [*known, *by_node], n=1, cutoff=0)
-    raise KeyError(f"unknown layer {layer!r} of {network['name']}; did you mean {near[0]!r}?")
+    outer = _outer(layers, layer)
+    if outer is not None:
+        return node_of(layers, outer) + layer[len(outer if layer.startswith(f"{outer}.") else node_of(layers, outer)) :]
+    if not layers:
+        return layer
+    near = get_close_matches(layer, [PIXELS, *layers, *by_node], n=1, cutoff=0)
+    raise KeyError(f"unknown layer {layer!r} of {name}; did you mean {near[0]!r}?")
+
+
+def _counted(names: Sequence[str], index: int, first: int, sentence: str) -> str:
+    last = first + len(names) - 1
+    if not names:
+        raise ValueError(f"{sentence}, but none are known: give the names of layers")
+    if not first <= index <= last:
+        raise ValueError(f"{sentence} from {first} to {last}")
+    return names[index - first]
+
+
+def _outer(layers: Mapping[str, str], layer: str) -> str | None:
+    """Name the entry of the table that a graph node lies inside of."""
+    return next((name for name, node in layers.items() if layer.startswith((f"{node}.", f"{name}."))), None)
+
+
+def _place(network: Mapping[str, Any], name: str) -> tuple[int, bool, list[str | int]]:
+    """Order names as the table does, and those inside an entry before it, numbers by their value."""
+    layers = network["layers"]
+    order = [PIXELS, *layers]
+    outer = name if name in order else _outer(layers, name)
+    pieces: list[str | int] = [int(one) if one.isdecimal() else one for one in re.split(r"(\d+)", name)]
+    return order.index(outer) if outer in order else len(order), name in order, pieces

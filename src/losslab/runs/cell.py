@@ -30,6 +30,13 @@ NOT_COUNTED = (
 )
 """Keys inside them that change no number."""
 
+NOT_COUNTED_AT_THE_END = (
+    ".network.layers",  # tables of names: what is read stands, by its canonical name, in the loss's own layers
+    ".network.slots",
+    ".weights.path",  # weights count by content, their sha256
+)
+"""Ends of further such keys, wherever in a loss they stand."""
+
 SHARES = tuple(
     f"trainer.{key}"
     for key in ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches",
@@ -109,7 +116,9 @@ def identify(
 
 
 def _counts(path: str, value: Any) -> bool:
-    return path not in NOT_COUNTED and not (path in ADDED and value == ADDED[path])
+    if path in NOT_COUNTED or path.endswith(NOT_COUNTED_AT_THE_END):
+        return False
+    return not (path in ADDED and value == ADDED[path])
 
 
 def _label(axes: dict[str, Any], given: dict[str, Any]) -> str:
@@ -159,13 +168,20 @@ def _axes(settings: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any
         axes["network"] = loss["network"]["name"]
         if "weights" in loss["network"]:
             axes["weights"] = choices.get("weights") or _name(loss["network"]["weights"])
-        axes["layers"] = "+".join(loss["layers"])
+        axes["layers"] = _joined(loss["layers"])
         own = choices.get("compare@loss.compare")  # a loss that brings its comparison has no say in the group's
         axes["compare"] = own or choices.get("compare") or _name(loss["compare"])
     # What is there unless asked for would only lengthen the tables.
     usual = {"trainer": "default", "penalty": "none"}
     axes |= {group: choices[group] for group, default in usual.items() if choices.get(group, default) != default}
     return {**axes, "seed": settings["seed"]}
+
+
+def _joined(layers: str | list[str] | list[list[str]]) -> str:
+    """Write layers in a word: those of one loss with a plus, the losses of a panel with a comma."""
+    if isinstance(layers, str):
+        return layers
+    return ("+" if all(isinstance(one, str) for one in layers) else ",").join(map(_joined, layers))
 
 
 def _name(node: dict[str, Any]) -> str:

@@ -3,11 +3,13 @@
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
 from hydra.errors import (
     ConfigCompositionException,
+    HydraException,
     InstantiationException,
     MissingConfigException,
     OverrideParseException,
@@ -16,6 +18,21 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from losslab.config import CONF, load
+
+EXPECTED = (HydraException, OmegaConfBaseException, ValueError, KeyError, OSError)
+"""What a user's words or files can raise; anything else is our mistake and keeps its traceback."""
+
+
+@contextmanager
+def in_one_sentence() -> Iterator[None]:
+    """End the program with exit code 1 and one sentence where the user's words or files are wrong."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        sys.exit(1)
+    except EXPECTED as error:
+        sys.exit(f"error: {sentence(error)}")
 
 
 def sentence(error: BaseException) -> str:
