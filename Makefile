@@ -23,8 +23,9 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 run: setup  ## train GLO with MMD++ on photographs; more keys by ARGS="seed=1"
 	$(BIN)/python src/train.py loss=mmdpp task=glo $(ARGS)
 
-docs: setup  ## write docs/losses.md anew from configs, docstrings and benchmarks/losses.json
+docs: setup  ## write docs/losses.md and docs/layers.md anew from configs, docstrings, graphs and benchmarks/losses.json
 	$(BIN)/python docs/make.py
+	$(BIN)/python docs/make_layers.py
 
 wandb-sync: setup  ## upload offline Weights & Biases runs, made whole again where a kill has cut them
 	$(BIN)/python src/replay.py --sync $(ARGS)

@@ -42,7 +42,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
     OmegaConf.register_new_resolver("layers", chosen_layers, replace=True)
     OmegaConf.register_new_resolver("one_or_each", _one_or_each, replace=True)
-    OmegaConf.register_new_resolver("sha256", sha256_of, replace=True)
+    OmegaConf.register_new_resolver("sha256", lambda path: None if path is None else sha256_of(path), replace=True)
 
 
 def _one_or_each(one: str, each: str, layer: Any, compare: Any) -> str:

@@ -16,7 +16,7 @@ ROOT = CONF.parent
 OPTIONS = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
 NEEDS = {
     "data/folder": ["data.root=."],
-    "loss/lpips": ["weights=random", "weights.input=imagenet"],
+    "loss/lpips": ["weights=random"],
     "network/timm": ["network.architecture.name=resnet10t"],
     "weights/file": ["weights.path=README.md"],
 }
@@ -83,12 +83,14 @@ MAY_IMPORT = {
     "download": {"checksums", "files"},
     "seeds": set(),
     "files": set(),
+    "words": set(),
     "divergence": set(),
     "images": {"types", "files", "divergence"},
     "optimizers": set(),
     "networks": {"types", "images", "seeds", "checksums", "download", "networks"},
     "comparisons": {"types", "images", "seeds", "comparisons"},
     "losses": {"types", "images", "seeds", "networks", "comparisons", "losses"},
+    "figures": {"types", "images", "comparisons", "figures"},
     "models": {"types", "images", "seeds", "models"},
     "data": {"types", "images", "seeds", "data"},
     "tasks": {"types", "images", "losses", "models", "data", "optimizers", "divergence", "tasks"},

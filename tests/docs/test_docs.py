@@ -2,6 +2,7 @@
 
 import math
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from conftest import ROOT, Run
 from nbclient import NotebookClient
 
+from losslab import images
 from losslab.config import load
+from losslab.data.photos import Photos
 from losslab.runs import read_results
 from losslab.runs.journal import Journal
 
@@ -42,8 +46,10 @@ def test_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", COMMANDS)
-def test_readme_commands_run(train: Run, tmp_path: Path, text: str) -> None:
-    """Each command of the README, on a few batches; a folder of the reader's stands for one of ours."""
+def test_readme_commands_run(
+    train: Run, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each command of the README, on a few batches; a folder and pictures of the test's stand for the reader's."""
     program, script, *overrides = shlex.split(text)
     assert program == "python"
     if script == "src/report.py":
@@ -51,12 +57,17 @@ def test_readme_commands_run(train: Run, tmp_path: Path, text: str) -> None:
         asked = [sys.executable, str(ROOT / script), str(tmp_path / "outputs")]
         assert subprocess.run(asked, check=False, capture_output=True).returncode == 0
         return
+    if script in ("src/compare.py", "src/features.py", "src/layers.py"):
+        monkeypatch.chdir(tmp_path)
+        for name in ("a", "b"):
+            images.write(tmp_path / f"{name}.png", images.to_bytes(torch.rand(3, 40, 48)))
+        monkeypatch.setattr(sys, "argv", [script, *overrides])
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+        assert capsys.readouterr().out
+        return
     assert script == "src/train.py"
     photos = tmp_path / "photos"
     photos.mkdir()
-    from losslab import images
-    from losslab.data.photos import Photos
-
     data = Photos(train_count=40, val_count=0)
     for number, image in enumerate(data.load()[0]):
         images.write(photos / f"{number}.png", image)

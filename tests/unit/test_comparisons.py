@@ -165,6 +165,8 @@ def test_sum_of_comparisons() -> None:
     assert [(weight, type(one)) for weight, one in summands] == [(1.0, Sort), (1.5, Dot), (1.0, Spatial)]
     torch.testing.assert_close(sum(weight * compared(one, x, y) for weight, one in summands), expected)
     assert Sort().summands()[0][0] == 1.0
+    two = Sum({"spatial": Spatial(), "cosine": Cosine()}, {"spatial": 2.0, "cosine": 3.0})
+    torch.testing.assert_close(two.maps(two.encode(x), two.encode(y)).mean((1, 2, 3)), compared(two, x, y))
 
 
 def test_sums_need_a_weight_for_each() -> None:

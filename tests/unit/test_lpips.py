@@ -14,6 +14,7 @@ from losslab.losses.deep import Deep
 from losslab.losses.lpips import LPIPS
 from losslab.networks import heads as heads_module
 from losslab.networks.heads import KEY, PUBLISHED, heads_of, published_heads
+from losslab.runs.cell import identify
 
 # Sums of the published files, layer by layer, in the order of the network
 SUMS = {
@@ -91,7 +92,7 @@ def test_a_release_without_the_file_is_named(monkeypatch: pytest.MonkeyPatch, tm
         ({"lin1__model__1__weight": None}, r"expected the key lin1\.model\.1\.weight, found lin4\.model\.1\.weight"),
         ({"lin0__model__0__weight": torch.rand(1, 64, 1, 1)}, r"lin5\.model\.1\.weight, found lin0\.model\.0\.weight"),
         ({"lin2__model__1__weight": torch.rand(384)}, r"lin2\.model\.1\.weight should have the shape \(1, C, 1, 1\)"),
-        ({"lin2__model__1__weight": -torch.rand(1, 384, 1, 1)}, r"lin2\.model\.1\.weight has a weight of -0\.99"),
+        ({"lin2__model__1__weight": torch.full((1, 384, 1, 1), -0.5)}, r"lin2\.model\.1\.weight has a weight of -0\.5"),
         ({"lin3__model__1__weight": torch.full((1, 256, 1, 1), torch.nan)}, r"lin3\.model\.1\.weight has .* nan"),
     ],
 )  # fmt: skip
@@ -108,7 +109,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         heads_of(tmp_path / "code.pth")
     with pytest.raises(OSError, match="nowhere"):
         heads_of(tmp_path / "nowhere.pth")
-    with pytest.raises(ValueError, match=r"heads is one of v0\.1, v0\.0, none or a file; there is no 'v0\.2'"):
+    with pytest.raises(ValueError, match=r"heads is one of v0\.1, v0\.0, none, file, got 'v0\.2'"):
         lpips("v0.2")
 
 
@@ -116,20 +117,22 @@ def test_heads_of_a_file(tmp_path: Path) -> None:
     """A file's heads weigh the differences as published ones do; its hash is checked where it is given."""
     path = written(tmp_path / "heads.pth")
     x, y = torch.rand(2, 3, 40, 40), torch.rand(2, 3, 40, 40)
-    loss = lpips(str(path))
+    loss = lpips("file", heads_path=str(path))
     a, b = (loss.deep.network.read(one) for one in (x, y))
     for (layer, part), weights in zip(loss.parts(loss.encode(x), loss.encode(y)).items(), heads_of(path), strict=True):
         p, q = (one[layer] / (one[layer].norm(dim=1, keepdim=True) + 1e-10) for one in (a, b))
         expected = (weights[:, None, None] * (p - q) ** 2).sum(1).mean((1, 2))
         torch.testing.assert_close(part, expected)
     with pytest.raises(ValueError, match="not the file of heads that was asked for"):
-        lpips(str(path), sha256="0" * 64)
-    with pytest.raises(ValueError, match="sha256 is that of a file of heads, and heads is 'none'"):
-        lpips("none", sha256="0" * 64)
+        lpips("file", heads_path=str(path), sha256="0" * 64)
+    with pytest.raises(ValueError, match="heads_path is that of heads=file, got None for heads='file'"):
+        lpips("file")
+    with pytest.raises(ValueError, match="heads_path is that of heads=file, got 'x' for heads='none'"):
+        lpips("none", heads_path="x")
     with pytest.raises(ValueError, match="heads have 384 weights for layer relu4, of 256 channels"):
-        lpips(str(path), layers=["relu1", "relu2", "relu4", "conv5", "relu5"])
+        lpips("file", heads_path=str(path), layers=["relu1", "relu2", "relu4", "conv5", "relu5"])
     with pytest.raises(ValueError, match="there are 5 heads for 2 layers: relu1, relu2"):
-        lpips(str(path), layers=["relu1", "relu2"])
+        lpips("file", heads_path=str(path), layers=["relu1", "relu2"])
 
 
 def test_without_heads_it_is_the_study() -> None:
@@ -163,7 +166,24 @@ def test_published_heads_want_their_range(heads: str, wrong: str, right: str) ->
     """The wrong range changes all numbers and looks like LPIPS: it is refused, with the setting that is right."""
     with pytest.raises(ValueError, match=f"heads {heads} .* give weights.input={right}"):
         lpips(heads, range_=wrong)
-    assert lpips(heads, range_=right)
+    assert torch.equal(lpips(heads, range_=right).deep.network.mean, lpips(heads, range_="own").deep.network.mean)  # type: ignore[arg-type]
+    x, y = torch.rand(2, 1, 3, 32, 32)
+    assert torch.equal(lpips(heads, range_=right)(x, y), lpips(heads, range_="own")(x, y))
+    again = lpips(heads, range_="own").deep.make_network(select=["relu1"])
+    torch.testing.assert_close(again.mean, lpips(heads, range_=right).deep.network.mean)  # type: ignore[arg-type]
+
+
+def test_heads_count_by_content(tmp_path: Path) -> None:
+    """A file of heads may lie anywhere; what is in it makes the cell."""
+    paths = [
+        written(tmp_path / name, **more)
+        for name, more in (("a", {}), ("b", {}), ("c", {"lin0__model__1__weight": torch.ones(1, 64, 1, 1)}))
+    ]
+    words = ("loss=lpips", "weights=random", "loss.heads=file")
+    settings_of = [plain(load(*words, f"loss.heads_path={path}")) for path in paths]
+    ids = [identify(one, "").id for one in settings_of]
+    assert settings_of[0]["loss"]["sha256"] == settings_of[1]["loss"]["sha256"] != settings_of[2]["loss"]["sha256"]
+    assert ids[0] == ids[1] != ids[2]
 
 
 def test_is_a_deep_loss() -> None:
@@ -180,6 +200,7 @@ def test_is_a_deep_loss() -> None:
     torch.testing.assert_close(found.mean((1, 2, 3)), loss(x, y), rtol=0.1, atol=0)
     assert isinstance(loss.deep, Deep)
     again = loss.deep.make_network(select=list(parts))
+    assert again is not loss.deep.network
     assert torch.equal(loss.compare(loss.deep.keep(again.read(x), a.value["size"]), a), torch.zeros(2))
     assert loss.name == "lpips"
     assert loss.min_side == loss.deep.min_side

@@ -15,6 +15,7 @@ from losslab.networks.architectures import timm_model, torchvision_model
 from losslab.networks.cutting import Traced, smallest_side
 from losslab.networks.graph import GraphNetwork
 from losslab.networks.layers import canonical_layers
+from losslab.networks.random_cnn import random_cnn
 from losslab.networks.receptive_field import fields
 from losslab.networks.table import layer_rows
 from losslab.networks.weights import RandomWeights
@@ -66,7 +67,7 @@ def same_model(loss_network: GraphNetwork) -> nn.Module:
         model: nn.Module = models.get_model(loss_network.name, weights=None).eval()
     assert loss_network.extractor is not None
     assert not model.load_state_dict(loss_network.extractor.state_dict(), strict=False).unexpected_keys
-    return model.to(memory_format=torch.channels_last)  # as our networks compute
+    return model
 
 
 def hooked(model: nn.Module, modules: list[str], x: Tensor) -> dict[str, Tensor]:
@@ -79,7 +80,7 @@ def hooked(model: nn.Module, modules: list[str], x: Tensor) -> dict[str, Tensor]
     for name in modules:
         model.get_submodule(name).register_forward_hook(partial(keep, name))
     with torch.no_grad():
-        model(x.contiguous(memory_format=torch.channels_last))
+        model(x)
     return seen
 
 
@@ -104,7 +105,7 @@ def test_study_layers(name: str) -> None:
     assert [tuple(one.shape[1:]) for one in found.values()] == [(c, side, side) for _, _, c, side in STUDY[name]]
 
     model = same_model(loss_network)
-    sliced, kept = (2 * x - 1).contiguous(memory_format=torch.channels_last), {}
+    sliced, kept = 2 * x - 1, {}
     with torch.no_grad():
         for index, child in enumerate(children(model)[: STUDY[name][-1][0] + 1]):
             sliced = child(sliced)
@@ -117,6 +118,20 @@ def test_study_layers(name: str) -> None:
     with torch.no_grad():
         for node, features in zip(nodes, loss_network.read(larger).values(), strict=True):
             assert torch.equal(features, seen[node])
+
+
+def test_channels_last() -> None:
+    """Bit for bit torchvision's in that memory format too, near the other one, and whatever format images come in."""
+    plain_order, side_by_side = network("vgg16"), network("vgg16", "network.channels_last=true")
+    x = torch.rand(2, 3, 64, 64)
+    turned = x.contiguous(memory_format=torch.channels_last)
+    model = same_model(side_by_side).to(memory_format=torch.channels_last)
+    seen = hooked(model, [*side_by_side.nodes.values()], 2 * turned - 1)
+    for layer, features in side_by_side.read(x).items():
+        assert torch.equal(features, seen[side_by_side.nodes[layer]])
+        assert torch.equal(features, side_by_side.read(turned)[layer])
+        assert torch.equal(plain_order.read(x)[layer], plain_order.read(turned)[layer])
+        torch.testing.assert_close(features, plain_order.read(x)[layer], rtol=1e-3, atol=1e-5)
 
 
 def test_there_are_the_57_of_the_study() -> None:
@@ -436,3 +451,49 @@ def test_timm_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ValueError, match=re.escape("pip install 'losslab[timm]'")):
         timm_model("resnet18")
+
+
+def test_small_random_networks() -> None:
+    """CNN1 and CNN2: convolution, ReLU, convolution of one pixel, ReLU, windows of 32 at steps of 16, on [0, 1]."""
+    made = network("cnn2", select=["relu2", "pool"])
+    first, second = (one for one in made.modules() if isinstance(one, nn.Conv2d))
+    x = torch.rand(2, 3, 50, 66)
+    expected = second(first(x).relu()).relu()
+    found = made.read(x)
+    torch.testing.assert_close(found["relu2"], expected)
+    torch.testing.assert_close(found["pool"], nn.functional.avg_pool2d(expected, 32, 16))
+    assert found["relu2"].shape[1:] == (32, 48, 64)
+    assert float(first.weight.abs().max()) == pytest.approx(27**-0.5, rel=0.01)
+    assert torch.equal(network("cnn1").read(x)["relu2"], found["relu2"])
+
+
+@pytest.mark.parametrize("channels", [4, 128])
+def test_channel_and_kernel_studies(channels: int) -> None:
+    """Any number of channels without a window, and any kernel at the images' size."""
+    x = torch.rand(1, 3, 9, 11)
+    made = network("cnn_channels", f"network.architecture.channels=[{channels},{channels},{channels}]")
+    first = next(one for one in made.modules() if isinstance(one, nn.Conv2d))
+    torch.testing.assert_close(made.read(x)["gelu1"], nn.functional.gelu(first(x)))
+    assert made.read(x)["gelu3"].shape == (1, channels, 9, 11)
+    assert network("cnn_kernel", "network.architecture.kernels=[9]").read(x)["conv1"].shape == (1, 128, 9, 11)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"channels": [4], "kernels": [3, 1]}, "as many as convolutions"),
+        ({"channels": [4], "kernels": [3], "activation": "tanh"}, "activation is one of relu, gelu"),
+        ({"channels": [4], "kernels": [3], "padding": "reflect"}, "padding is 'valid' or 'same'"),
+    ],
+)
+def test_random_cnns_that_are_none(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        random_cnn(**arguments)
+
+
+def test_equal_weights_are_equal() -> None:
+    """Panels share a network where its weights are equal, and where they are not they don't."""
+    assert RandomWeights(seed=1) == RandomWeights(seed=1)
+    assert len({RandomWeights(seed=1), RandomWeights(seed=1), RandomWeights(seed=2)}) == 2
+    assert RandomWeights() != RandomWeights(input="raw")
+    assert torchvision_model("alexnet") == torchvision_model("alexnet") != torchvision_model("vgg11")

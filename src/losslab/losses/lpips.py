@@ -1,6 +1,7 @@
 """LPIPS: differences of unit vectors of features, weighed by heads that people's judgements taught."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from losslab.comparisons.spatial import Spatial
 from losslab.losses.base import Loss
 from losslab.losses.deep import Deep
 from losslab.networks.base import LossNetwork
+from losslab.networks.graph import fed
 from losslab.networks.heads import INPUT, PUBLISHED, VERSIONS, heads_of, published_heads
 from losslab.networks.weights import INPUTS
 from losslab.types import Distance, Drawn, Image
 
-UNWEIGHTED = "none"
+UNWEIGHTED, FILE = "none", "file"
 
 
 class LPIPS(Loss[Drawn[dict[str, Any]]]):
@@ -27,18 +29,18 @@ class LPIPS(Loss[Drawn[dict[str, Any]]]):
     Args:
         network: makes the loss network when it is called with `select`, the layers.
         layers: of the network; published heads belong to five or seven of them, `lpips_layers` in `conf/network`.
-        heads: w: "v0.1", "v0.0", "none" (all are 1, the source's baseline), or the path of a file with the keys of
-            `lpips/weights`.
+        heads: w: "v0.1", "v0.0", "none" (all are 1, the source's baseline), or "file".
         net: whose published heads are meant: "alexnet", "squeezenet1_1" or "vgg16".
-        sha256: of the heads' file, where `heads` is a path; None takes any.
+        heads_path: of the file, with the keys of `lpips/weights`, where `heads` is "file".
+        sha256: of that file; None takes any.
 
     Raises:
         ValueError: heads that don't belong to the network, its layers or the range of images that it is fed.
         OSError: a file that can't be read.
 
     Paper and code: equation 1 of the paper squares the weights; its code and its published heads are linear in them, as
-        here. Version 0.0 of the code does not scale its input, so its heads want images in [-1, 1]
-        (`weights.input=signed`), those of 0.1 ImageNet's mean and deviation; the other one is refused. The code's
+        here. Version 0.0 of the code does not scale its input, so its heads want images in [-1, 1],
+        those of 0.1 ImageNet's mean and deviation. `weights.input=own` gives them what they want, another is refused. The code's
         documentation has layers averaged without heads; they are added up. Its option without dropout leaves the heads
         random; here a file is read whole or refused. Its norm has the gradient NaN where all features of a place are
         zero, ours zero. The copy in torchmetrics adds 1e-8 inside the root instead of 1e-10 behind it.
@@ -52,15 +54,19 @@ class LPIPS(Loss[Drawn[dict[str, Any]]]):
         layers: Any,
         heads: str = "v0.1",
         net: str = "alexnet",
+        heads_path: str | None = None,
         sha256: str | None = None,
     ) -> None:
         """Read the heads and build the network up to the deepest of the layers."""
         super().__init__()
-        if sha256 is not None and heads in (*VERSIONS, UNWEIGHTED):
-            raise ValueError(f"sha256 is that of a file of heads, and heads is {heads!r}")
-        read = _read(heads, net, sha256)
+        if (heads_path is not None) != (heads == FILE):
+            raise ValueError(f"heads_path is that of heads=file, got {heads_path!r} for heads={heads!r}")
+        read = _read(heads, net, heads_path, sha256)
         made = network(select=layers)
         if heads in VERSIONS:
+            if getattr(getattr(made, "weights", None), "input", None) == "own":
+                network = partial(fed, network, INPUTS[INPUT[heads]])
+                made = network(select=layers)
             _check_published(made, heads, net)
         elif read is not None:
             _check_channels(made, read)
@@ -90,14 +96,14 @@ class LPIPS(Loss[Drawn[dict[str, Any]]]):
         return self.deep.maps(a, b)
 
 
-def _read(heads: str, net: str, sha256: str | None) -> list[Tensor] | None:
-    if heads == UNWEIGHTED:
-        return None
+def _read(heads: str, net: str, path: str | None, sha256: str | None) -> list[Tensor] | None:
+    if path is not None:
+        return heads_of(Path(path), sha256)
     if heads in VERSIONS:
         return published_heads(heads, net)
-    if not Path(heads).is_file():
-        raise ValueError(f"heads is one of {', '.join((*VERSIONS, UNWEIGHTED))} or a file; there is no {heads!r}")
-    return heads_of(Path(heads), sha256)
+    if heads != UNWEIGHTED:
+        raise ValueError(f"heads is one of {', '.join((*VERSIONS, UNWEIGHTED, FILE))}, got {heads!r}")
+    return None
 
 
 def _check_published(network: LossNetwork, version: str, net: str) -> None:

@@ -1,6 +1,6 @@
 """Any convolutional architecture as a loss network: each node of its graph is a layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from kornia.filters import max_blur_pool2d
@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from losslab.networks.base import LossNetwork
 from losslab.networks.cutting import Traced, smallest_side
 from losslab.networks.layers import PIXELS, canonical_layers, node_of
-from losslab.networks.weights import Architecture, Weights
+from losslab.networks.weights import Architecture, Pair, Weights
 from losslab.types import Features, Image
 
 POOLINGS = ("max", "average", "blur")
@@ -30,6 +30,8 @@ class GraphNetwork(LossNetwork):
             ICML 2019) take the place of its max pooling modules.
         precision: "32" bits, or "bf16", which is faster on processors that know it: the network computes in bfloat16,
             and its features are of 32 bits again.
+        channels_last: keep the channels of a pixel side by side. On CPUs a forward pass takes 1.1 to 2 times less, and its
+            rounding errors are larger (VGG-16: 2e-6 relative, where it is 5e-7). "bf16" always does.
         select: the layers to read: anything that `canonical_layers` takes.
 
     Raises:
@@ -50,6 +52,8 @@ class GraphNetwork(LossNetwork):
         select: str | int | Sequence[str | int],
         pooling: str = "max",
         precision: str | int = "32",
+        *,
+        channels_last: bool = False,
     ) -> None:
         """Build the architecture up to the deepest layer and fill it with the first draw of weights."""
         super().__init__()
@@ -59,19 +63,24 @@ class GraphNetwork(LossNetwork):
                 f"got {pooling!r} and {precision!r}"
             )
         self.name, self.architecture, self.weights = name, architecture, weights
+        side_by_side = channels_last or str(precision) == "bf16"
+        self.memory_format = torch.channels_last if side_by_side else torch.contiguous_format
         self.layers = canonical_layers({"name": name, "layers": layers, "slots": slots}, select)
         self.nodes = {layer: node_of(layers, layer) for layer in self.layers if layer != PIXELS}
-        mean, std = weights.range(architecture)
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        self.feed(weights.range(architecture))
         self.extractor = self._cut(pooling) if self.nodes else None
         self.min_side = smallest_side(self.extractor, name) if self.extractor else 1
         if self.extractor is not None:
             self.extractor.to_empty(device="cpu").to(PRECISIONS[str(precision)])
-            self.extractor.to(memory_format=torch.channels_last)
+            self.extractor.to(memory_format=self.memory_format)
         self._draw_index = -1
         self.draw(0)
         self.freeze()
+
+    def feed(self, range_: Pair) -> None:
+        """Set what is taken off each channel of images in [0, 1], and what then divides it."""
+        for name, numbers in zip(("mean", "std"), range_, strict=True):
+            self.register_buffer(name, torch.tensor(numbers)[:, None, None], persistent=False)
 
     def draw(self, step: int) -> str:
         """Fill in the weights of `step`, where new ones are due, and name the draw."""
@@ -99,8 +108,7 @@ class GraphNetwork(LossNetwork):
     def _features(self, extractor: fx.GraphModule, normalised: Tensor) -> dict[str, Tensor]:
         dtype = next((one.dtype for one in extractor.parameters()), normalised.dtype)
         batch = normalised.reshape(-1, *normalised.shape[-3:])
-        # 1.1 to 2 times as fast a forward pass on CPUs as with a plane for each channel
-        made = extractor(batch.to(dtype, memory_format=torch.channels_last))
+        made = extractor(batch.to(dtype).contiguous(memory_format=self.memory_format))
         features = {layer: made[node].to(normalised.dtype) for layer, node in self.nodes.items()}
         return {layer: one.reshape(*normalised.shape[:-3], *one.shape[1:]) for layer, one in features.items()}
 
@@ -117,6 +125,19 @@ def _pooled(layer: nn.MaxPool2d, pooling: str) -> nn.Module:
     if pooling == "average":
         return nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)
     return MaxBlurPool(layer)
+
+
+def fed(make: Callable[..., GraphNetwork], range_: Pair, *, select: str | int | Sequence[str | int]) -> GraphNetwork:
+    """Make a network, and feed it another range of images than its weights say.
+
+    Args:
+        make: makes the network when it is called with `select`.
+        range_: mean and standard deviation of each channel, for images in [0, 1].
+        select: the layers to read.
+    """
+    network = make(select=select)
+    network.feed(range_)
+    return network
 
 
 class MaxBlurPool(nn.Module):

@@ -60,8 +60,9 @@ class Weights(ABC):
     """A source of weights for a cut architecture.
 
     Args:
-        input: what the network is fed: a name of `INPUTS`, `own` (what the weights were trained with), or a mapping
-            with `mean` and `std`, a number a channel each, for images in [0, 1].
+        input: what the network is fed: a name of `INPUTS`; `own`, what the weights were made for, unless a loss asks for
+            another (LPIPS, what its heads were trained with); or a mapping with `mean` and `std`, a number a channel
+            each, for images in [0, 1].
     """
 
     def __init__(self, input: str | Mapping[str, Sequence[float]]) -> None:  # noqa: A002 - the key in the YAMLs
@@ -123,8 +124,7 @@ class RandomWeights(Weights):
         zero_mean: "first" convolution (the default, by the figures above), "all" or "none".
         seed: of the weights.
         redraw_every: steps between two draws; 0 keeps the first one.
-        input: what the network is fed (see `Weights`); "signed", images in [-1, 1], as the source has it, is also its
-            `own`.
+        input: what the network is fed (see `Weights`); its `own` is "signed", images in [-1, 1], as the source has it.
 
     Source: Amir and Weiss, CVPR 2021, section 1.2; recipe as in VGGFeatures of ariel415el/PerceptualLossExperiments.
     """
@@ -135,7 +135,7 @@ class RandomWeights(Weights):
         zero_mean: str = "first",
         seed: int = 0,
         redraw_every: int = 0,
-        input: str | Mapping[str, Sequence[float]] = "signed",  # noqa: A002 - the key in the YAMLs
+        input: str | Mapping[str, Sequence[float]] = "own",  # noqa: A002 - the key in the YAMLs
     ) -> None:
         """Keep the recipe."""
         super().__init__(input)

@@ -36,7 +36,7 @@ class FileWeights(Weights):
         sha256: str,
         prefix: str = "",
         rename: Mapping[str, str | None] | None = None,
-        input: str | Mapping[str, Sequence[float]] = "imagenet",  # noqa: A002 - the key in the YAMLs
+        input: str | Mapping[str, Sequence[float]] = "own",  # noqa: A002 - the key in the YAMLs
     ) -> None:
         """Keep the place; the file is read when it is needed."""
         super().__init__(input)

@@ -34,6 +34,7 @@ NOT_COUNTED_AT_THE_END = (
     ".network.layers",  # tables of names: what is read stands, by its canonical name, in the loss's own layers
     ".network.slots",
     ".weights.path",  # weights count by content, their sha256
+    ".heads_path",
 )
 """Ends of further such keys, wherever in a loss they stand."""
 
