@@ -17,6 +17,7 @@ from losslab.losses import patches as tiling
 from losslab.losses.exact_mmd import ExactMMD
 from losslab.losses.kernels import ArcCosine, Gaussian, InverseMultiquadric, Kernel
 from losslab.losses.mmd import RandomFeatureMMD
+from losslab.losses.patch_mmd import PatchMMD
 from losslab.losses.patches import Patches
 
 Form = Callable[[Tensor, Tensor], Tensor]
@@ -326,6 +327,8 @@ def test_smallest_sides() -> None:
         (lambda: ExactMMD(window=0), "multiple of stride"),
         (lambda: ExactMMD(patch_size=4), "odd number of pixels where there is a border, got 4"),
         (lambda: ExactMMD(patch_size=0, border="none"), "at least 1 pixel, got 0"),
+        (lambda: ExactMMD(patch_size=1), "one pixel has nothing left without its mean"),
+        (lambda: PatchMMD(patch_size=1, remove_mean=True), "one pixel has nothing left without its mean"),
         (lambda: ExactMMD(border="wrap"), "border is one of reflect, zero, none, got 'wrap'"),
         (lambda: Gaussian([]), "sigmas are numbers more than 0"),
         (lambda: Gaussian([0.1, 0.0]), "sigmas are numbers more than 0, got"),

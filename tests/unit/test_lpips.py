@@ -1,6 +1,7 @@
 """LPIPS loads its heads whole, gives them to the network they belong to, and is a deep loss otherwise."""
 
 import functools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -170,19 +171,17 @@ def test_published_heads_want_their_range(heads: str, wrong: str, right: str) ->
     x, y = torch.rand(2, 1, 3, 32, 32)
     assert torch.equal(lpips(heads, range_=right)(x, y), lpips(heads, range_="own")(x, y))
     again = lpips(heads, range_="own").deep.make_network(select=["relu1"])
-    torch.testing.assert_close(again.mean, lpips(heads, range_=right).deep.network.mean)  # type: ignore[arg-type]
+    torch.testing.assert_close(again.mean, lpips(heads, range_=right).deep.network.mean)
 
 
 def test_heads_count_by_content(tmp_path: Path) -> None:
     """A file of heads may lie anywhere; what is in it makes the cell."""
-    paths = [
-        written(tmp_path / name, **more)
-        for name, more in (("a", {}), ("b", {}), ("c", {"lin0__model__1__weight": torch.ones(1, 64, 1, 1)}))
-    ]
+    paths = [written(tmp_path / "a"), Path(shutil.copy(tmp_path / "a", tmp_path / "b"))]
+    paths.append(written(tmp_path / "c", lin0__model__1__weight=torch.ones(1, 64, 1, 1)))
     words = ("loss=lpips", "weights=random", "loss.heads=file")
-    settings_of = [plain(load(*words, f"loss.heads_path={path}")) for path in paths]
-    ids = [identify(one, "").id for one in settings_of]
-    assert settings_of[0]["loss"]["sha256"] == settings_of[1]["loss"]["sha256"] != settings_of[2]["loss"]["sha256"]
+    configs = [plain(load(*words, f"loss.heads_path={path}")) for path in paths]
+    ids = [identify(one, "").id for one in configs]
+    assert configs[0]["loss"]["sha256"] == configs[1]["loss"]["sha256"] != configs[2]["loss"]["sha256"]
     assert ids[0] == ids[1] != ids[2]
 
 

@@ -276,6 +276,20 @@ def test_redrawing_spares_a_backward_pass_to_come() -> None:
     assert torch.equal(torch.autograd.grad(distance, x)[0], expected)
 
 
+def test_autocast_leaves_the_digits_of_value_and_gradient() -> None:
+    """Angles of ten radians would lose their digits in 16 bits, on the way forth and on the way back."""
+    loss, x = RandomFeatureMMD(8), torch.rand(1, 3, 32, 32).requires_grad_()
+
+    def value_and_gradient() -> tuple[Tensor, Tensor]:
+        means = random_features.mean_features(x, loss.filters, loss.phases, loss.recipe)
+        return means, torch.autograd.grad(means.sum(), x)[0]
+
+    expected = value_and_gradient()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = value_and_gradient()
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 def test_seed_decides() -> None:
     x, y = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
     assert torch.equal(RandomFeatureMMD(8, seed=1)(x, y), RandomFeatureMMD(8, seed=1)(x, y))
@@ -316,3 +330,19 @@ def test_mmdpp_is_its_three_terms(pair: tuple[Tensor, Tensor]) -> None:
     torch.testing.assert_close(parts["local"], 0.05 * PatchRBF(3, 0.1)(x, y))
     torch.testing.assert_close(parts["mmd"], RandomFeatureMMD(512, 3, 0.06, 32, 16)(x, y))
     torch.testing.assert_close(loss(x, y), parts["l2"] + parts["local"] + parts["mmd"])
+
+
+def test_mmdpp_hands_its_settings_on(pair: tuple[Tensor, Tensor]) -> None:
+    """Every argument reaches its term, the draws too."""
+    x, y = pair
+    weights = {"l2": 0.5, "local": 2.0, "mmd": 3.0}
+    loss = MMDpp(16, weights, 5, 0.2, 0.04, seed=3, redraw_every=2, window=8, stride=4)
+    mmd = RandomFeatureMMD(16, 3, 0.04, 8, 4, seed=3, redraw_every=2)
+    assert loss.min_side == 8
+    for step in (0, 2):
+        loss.draw(step)
+        mmd.draw(step)
+        parts = loss.parts(loss.encode(x), loss.encode(y))
+        torch.testing.assert_close(parts["l2"], 0.5 * (2 * x - 2 * y).square().mean(dim=(1, 2, 3)))
+        torch.testing.assert_close(parts["local"], 2 * PatchRBF(5, 0.2)(x, y))
+        torch.testing.assert_close(parts["mmd"], 3 * mmd(x, y))

@@ -137,6 +137,8 @@ def test_sorting_on_another_device_is_torchs(monkeypatch: pytest.MonkeyPatch, pa
 def test_options_are_checked() -> None:
     with pytest.raises(ValueError, match="1 or more, got 7, 0 and 256"):
         PatchSWD(stride=0)
+    with pytest.raises(ValueError, match="one pixel has nothing left"):
+        PatchSWD(1, remove_mean=True)
     with pytest.raises(ValueError, match="'l1' or 'l2', got 'l3'"):
         PatchSWD(norm="l3")
     with pytest.raises(ValueError, match="3 channels, got 1"):

@@ -35,6 +35,8 @@ def test_windows_of_another_layout_are_other_images() -> None:
     loss = Windows(L1(), 8, 8)
     with pytest.raises(ValueError, match="different sizes"):
         loss.compare(loss.encode(torch.rand(3, 8, 16)), loss.encode(torch.rand(3, 16, 8)))
+    with pytest.raises(ValueError, match="different sizes"):  # one row of windows is no batch of one
+        loss.compare(loss.encode(torch.rand(3, 8, 16)), loss.encode(torch.rand(3, 16, 16)))
 
 
 def test_the_loss_inside_is_drawn_anew() -> None:
@@ -48,5 +50,6 @@ def test_the_loss_inside_is_drawn_anew() -> None:
 def test_bad_windows_are_refused() -> None:
     with pytest.raises(ValueError, match="window is at least the 7 pixels that patchswd needs, got 6"):
         Windows(PatchSWD(), 6)
+    assert Windows(PatchSWD(directions=2), 7).min_side == 7
     with pytest.raises(ValueError, match="stride is 1 or more pixels, got 0"):
         Windows(L1(), stride=0)

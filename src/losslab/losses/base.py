@@ -80,7 +80,8 @@ class Loss(nn.Module, ABC, Generic[Kept]):
         """Give the terms that `compare` adds up, by name.
 
         Raises:
-            ValueError: the encodings are of different shapes, losses or draws.
+            ValueError: the encodings have different shapes, parts or draws. Images of different sizes have a distance
+                where their encodings have one shape, as those of sets of patches can; `forward` refuses them.
         """
         self.check_alike(a, b)
         with torch.autocast(leaves(a)[0].device.type, enabled=False):
@@ -90,7 +91,8 @@ class Loss(nn.Module, ABC, Generic[Kept]):
         """Give the distance of two encodings, one number a pair; leading axes broadcast.
 
         Raises:
-            ValueError: the encodings are of different shapes, losses or draws.
+            ValueError: the encodings have different shapes, parts or draws. Images of different sizes have a distance
+                where their encodings have one shape, as those of sets of patches can; `forward` refuses them.
         """
         return total(self.parts(a, b))
 
@@ -109,7 +111,7 @@ class Loss(nn.Module, ABC, Generic[Kept]):
 
         Raises:
             ValueError: one would broadcast along an axis of the images, the batches don't broadcast, or the encodings
-                are of two losses.
+                have different parts, as those of two losses mostly have.
         """
         first, second = leaves(a), leaves(b)
         if len(first) != len(second):

@@ -34,8 +34,8 @@ class ExactMMD(Loss[dict[str, Any]]):
         half: times ½, as random features without a factor √2 have it.
 
     Raises:
-        ValueError: a size below 1, an unknown border, an even patch that needs a border, or a window that is no
-            multiple of the stride.
+        ValueError: a size below 1, an unknown border, an even patch that needs a border, a patch of which its mean
+            leaves nothing, or a window that is no multiple of the stride.
 
     Paper and code: MMDExact has the kernel exp(-|p - q|² / s²), no ½ and no removal of means, so that it is not the
         limit of MMDApproximate of the same repository; it is kernel Gaussian of sigma / √2, half and remove_mean

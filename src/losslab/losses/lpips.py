@@ -39,8 +39,8 @@ class LPIPS(Loss[Drawn[dict[str, Any]]]):
         OSError: a file that can't be read.
 
     Paper and code: equation 1 of the paper squares the weights; its code and its published heads are linear in them, as
-        here. Version 0.0 of the code does not scale its input, so its heads want images in [-1, 1],
-        those of 0.1 ImageNet's mean and deviation. `weights.input=own` gives them what they want, another is refused. The code's
+        here. Version 0.0 of the code does not scale its input, so its heads want images in [-1, 1], those of 0.1
+        ImageNet's mean and deviation. `weights.input=own` gives them what they want, another is refused. The code's
         documentation has layers averaged without heads; they are added up. Its option without dropout leaves the heads
         random; here a file is read whole or refused. Its norm has the gradient NaN where all features of a place are
         zero, ours zero. The copy in torchmetrics adds 1e-8 inside the root instead of 1e-10 behind it.

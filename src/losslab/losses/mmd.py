@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from losslab.losses.base import Loss, same_draw
+from losslab.losses.patches import check_mean
 from losslab.losses.random_features import Recipe, mean_features
-from losslab.seeds import draws_before, generator
+from losslab.seeds import Draws
 from losslab.types import Distance, Drawn, Image
 
 
@@ -84,8 +85,7 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         if min(patch_size, patch_stride, stride, 1 if window is None else window) < 1:
             sizes = f"{patch_size}, {patch_stride}, {window} and {stride}"
             raise ValueError(f"patch_size, patch_stride, window and stride are 1 or more, got {sizes}")
-        if remove_mean and patch_size == 1:
-            raise ValueError("a patch of one pixel has nothing left without its mean: patch_size=1, remove_mean=true")
+        check_mean(patch_size, remove_mean=remove_mean)
         if border not in ("reflect", "none"):
             raise ValueError(f"border is 'reflect' or 'none', got {border!r}")
         if border == "reflect" and patch_size % 2 == 0:
@@ -96,19 +96,17 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         self.recipe = Recipe(margin, patch_stride, window, stride, scales, pairs)
         self.min_side = max(((window or 1) - 1) * patch_stride + patch_size - 2 * margin, margin + 1)
         self.remove_mean, self.orthogonal = remove_mean, orthogonal
-        self.seed, self.redraw_every = seed, redraw_every
+        self.draws = Draws(seed, redraw_every)
         count = features // 2 if pairs else features
         self.register_buffer("filters", torch.empty(count, 3, patch_size, patch_size), persistent=False)
         self.register_buffer("phases", torch.empty(count), persistent=False)
-        self._draw_index = -1
         self.draw(0)
 
     def draw(self, step: int) -> None:
         """Draw the filters of `step`, where `redraw_every` says that new ones are due."""
-        index = draws_before(step, self.redraw_every)
-        if index == self._draw_index:
+        random = self.draws.due(step)
+        if random is None:
             return
-        random = generator(self.seed, index)
         if self.orthogonal:
             filters = _orthogonal(len(self.filters), self.patch_size, random, without_mean=self.remove_mean)
         else:
@@ -119,7 +117,6 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         # New tensors: a backward pass that is still to come needs the old ones.
         self.phases = phases.to(self.phases)
         self.filters = (filters / self.bandwidths[-1]).to(self.filters)
-        self._draw_index = index
 
     def embed(self, images: Image) -> Drawn[Tensor]:
         """Give the mean features of each window, (*, features, rows, columns)."""
@@ -128,7 +125,7 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         batch = images.reshape(-1, *images.shape[-3:])
         windows = mean_features(batch, self.filters, self.phases, self.recipe).flatten(1, 2)
         kind = f"filters {tuple(self.filters.shape)}, orthogonal {self.orthogonal}, mean removed {self.remove_mean}"
-        draw = f"{kind}, bandwidths {self.bandwidths}, {self.recipe}, seed {self.seed}, draw {self._draw_index}"
+        draw = f"{kind}, bandwidths {self.bandwidths}, {self.recipe}, {self.draws}"
         return Drawn(windows.reshape(*images.shape[:-3], *windows.shape[1:]), draw)
 
     def terms(self, a: Drawn[Tensor], b: Drawn[Tensor]) -> dict[str, Distance]:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from losslab.images import SIGNED
 from losslab.losses.base import Loss
-from losslab.losses.patches import wide
+from losslab.losses.patches import check_mean, wide
 from losslab.types import Distance, Features, Image
 
 SMALLEST = 1e-20
@@ -82,8 +82,7 @@ class PatchRBF(Loss[Any]):
             raise ValueError(f"border is 'zero' or 'none', got {border!r}")
         if patch_size < 1 or (border == "zero" and patch_size % 2 == 0):
             raise ValueError(f"patch_size is an odd number of pixels where the border is padded, got {patch_size}")
-        if remove_mean and patch_size == 1:
-            raise ValueError("a patch of one pixel has nothing left without its mean: patch_size=1, remove_mean=true")
+        check_mean(patch_size, remove_mean=remove_mean)
         if stride < 1 or not 0 < sigma < math.inf or eps <= 0:
             raise ValueError(f"stride, sigma and eps are more than 0, got {stride}, {sigma} and {eps}")
         self.patch_size, self.stride, self.kernel = patch_size, stride, kernel

@@ -26,7 +26,7 @@ class PatchMMD(Loss[dict[str, Any]]):
         remove_mean: take each patch's mean off each channel.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size below 1, or a patch of which its mean leaves nothing.
 
     Paper and code: The original scales the kernels of an image with itself by the number of patches of the *other*
         one; for images of one size, the only ones that are compared here, that is the same. Its normalize_patch

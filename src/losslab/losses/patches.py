@@ -40,8 +40,8 @@ class Patches:
         stride: step from window to window in patches; `window` is a multiple of it.
 
     Raises:
-        ValueError: a size below 1, an unknown border, an even patch that needs a border, or a window that is no
-            multiple of the stride.
+        ValueError: a size below 1, an unknown border, an even patch that needs a border, a patch of which its mean
+            leaves nothing, or a window that is no multiple of the stride.
     """
 
     size: int
@@ -55,6 +55,7 @@ class Patches:
         """Check the sizes."""
         if min(self.size, self.step) < 1:
             raise ValueError(f"sides and steps of patches are at least 1 pixel, got {self.size} and {self.step}")
+        check_mean(self.size, remove_mean=self.remove_mean)
         if self.border not in BORDERS:
             raise ValueError(f"border is one of {', '.join(BORDERS)}, got {self.border!r}")
         if self.border != "none" and self.size % 2 == 0:
@@ -115,6 +116,16 @@ class Patches:
         if self.window is None:
             return 1, 1, down, across
         return down // self.stride, across // self.stride, self.stride, self.stride
+
+
+def check_mean(size: int, *, remove_mean: bool) -> None:
+    """Refuse patches of which their mean leaves nothing: every distance of them would be zero.
+
+    Raises:
+        ValueError: the mean of each channel is taken off patches of one pixel.
+    """
+    if remove_mean and size == 1:
+        raise ValueError("a patch of one pixel has nothing left without its mean: patch_size=1, remove_mean=true")
 
 
 def wide(images: Tensor) -> torch.dtype:

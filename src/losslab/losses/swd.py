@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from losslab.images import SIGNED
 from losslab.losses.base import Loss, same_draw
-from losslab.seeds import draws_before, generator
+from losslab.losses.patches import check_mean
+from losslab.seeds import Draws
 from losslab.types import Distance, Drawn, Image
 
 NORMS = ("l1", "l2")
@@ -38,7 +39,7 @@ class PatchSWD(Loss[Drawn[Tensor]]):
         redraw_every: steps between two draws; 0 keeps the first one.
 
     Raises:
-        ValueError: an unknown norm, or a number out of its range.
+        ValueError: an unknown norm, a number out of its range, or a patch of which its mean leaves nothing.
 
     Paper and code: PatchSWDLoss divides each direction by the standard deviation of its entries, which leaves a length
         of √d for d = 3 · patch_size² entries: multiply W1 by √d, W2² by d, for its numbers. GPDM has unit length, as
@@ -76,28 +77,27 @@ class PatchSWD(Loss[Drawn[Tensor]]):
         if min(patch_size, stride, directions) < 1:
             sizes = f"{patch_size}, {stride} and {directions}"
             raise ValueError(f"patch_size, stride and directions are 1 or more, got {sizes}")
+        check_mean(patch_size, remove_mean=remove_mean)
         if norm not in NORMS:
             raise ValueError(f"norm is {' or '.join(map(repr, NORMS))}, got {norm!r}")
         self.patch_size, self.stride, self.norm, self.remove_mean = patch_size, stride, norm, remove_mean
         self.border = patch_size // 2 if pad else 0
         self.min_side = self.border + 1 if pad else patch_size
-        self.seed, self.redraw_every = seed, redraw_every
+        self.draws = Draws(seed, redraw_every)
         self.register_buffer("filters", torch.empty(directions, 3, patch_size, patch_size), persistent=False)
-        self._draw_index = -1
         self.draw(0)
 
     def draw(self, step: int) -> None:
         """Draw the directions of `step`, where `redraw_every` says that new ones are due."""
-        index = draws_before(step, self.redraw_every)
-        if index == self._draw_index:
+        random = self.draws.due(step)
+        if random is None:
             return
-        filters = torch.randn(self.filters.shape, generator=generator(self.seed, index))
+        filters = torch.randn(self.filters.shape, generator=random)
         filters /= filters.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
         if self.remove_mean:
             filters -= filters.mean(dim=(-2, -1), keepdim=True)
         # The shift of [-1, 1] drops out of differences; a new tensor, since a backward pass may need the old one.
         self.filters = (SIGNED * filters).to(self.filters)
-        self._draw_index = index
 
     def embed(self, images: Image) -> Drawn[Tensor]:
         """Give the sorted projections, (*, directions, patches)."""
@@ -110,7 +110,7 @@ class PatchSWD(Loss[Drawn[Tensor]]):
         projections = (functional.conv2d(batch, chunk, stride=self.stride).flatten(-2) for chunk in chunks)
         ordered = torch.cat([_Sort.apply(one) for one in projections], dim=1)
         kind = f"directions {tuple(self.filters.shape)}, mean removed: {self.remove_mean}, border {self.border}"
-        draw = f"{kind}, stride {self.stride}, seed {self.seed}, draw {self._draw_index}"
+        draw = f"{kind}, stride {self.stride}, {self.draws}"
         return Drawn(ordered.reshape(*images.shape[:-3], *ordered.shape[1:]), draw)
 
     def terms(self, a: Drawn[Tensor], b: Drawn[Tensor]) -> dict[str, Distance]:

@@ -60,9 +60,9 @@ class Weights(ABC):
     """A source of weights for a cut architecture.
 
     Args:
-        input: what the network is fed: a name of `INPUTS`; `own`, what the weights were made for, unless a loss asks for
-            another (LPIPS, what its heads were trained with); or a mapping with `mean` and `std`, a number a channel
-            each, for images in [0, 1].
+        input: what the network is fed: a name of `INPUTS`; `own`, what the weights were made for, unless a loss asks
+            for another (LPIPS, what its heads were trained with); or a mapping with `mean` and `std`, a number a
+            channel each, for images in [0, 1].
     """
 
     def __init__(self, input: str | Mapping[str, Sequence[float]]) -> None:  # noqa: A002 - the key in the YAMLs

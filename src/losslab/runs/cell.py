@@ -170,6 +170,7 @@ def _axes(settings: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any
         if "weights" in loss["network"]:
             axes["weights"] = choices.get("weights") or _name(loss["network"]["weights"])
         axes["layers"] = _joined(loss["layers"])
+    if "compare" in loss:
         own = choices.get("compare@loss.compare")  # a loss that brings its comparison has no say in the group's
         axes["compare"] = own or choices.get("compare") or _name(loss["compare"])
     # What is there unless asked for would only lengthen the tables.
