@@ -17,6 +17,7 @@ OPTIONS = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in C
 NEEDS = {
     "data/folder": ["data.root=."],
     "loss/lpips": ["weights=random"],
+    "loss/dists": ["weights=random"],
     "network/timm": ["network.architecture.name=resnet10t"],
     "weights/file": ["weights.path=README.md"],
 }

@@ -282,7 +282,7 @@ def test_the_order_of_layers_is_the_networks() -> None:
     assert canonical_layers(config("resnet18"), wanted[::-1]) == expected
 
 
-@pytest.mark.parametrize(("pooling", "kind"), [("average", "AvgPool2d"), ("blur", "MaxBlurPool")])
+@pytest.mark.parametrize(("pooling", "kind"), [("average", "AvgPool2d"), ("blur", "MaxBlurPool"), ("l2", "L2Pool")])
 def test_poolings(pooling: str, kind: str) -> None:
     """Another pooling takes the place of every max pooling, at the same stride."""
     select = ["pool2", "relu3_3"]
@@ -312,7 +312,7 @@ def test_bfloat16_is_near_and_of_32_bits() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="pooling is one of max, average, blur"):
+    with pytest.raises(ValueError, match="pooling is one of max, average, blur, l2"):
         network("vgg16", "network.pooling=min")
     with pytest.raises(ValueError, match="init is one of kaiming, conv2d, library"):
         RandomWeights(init="xavier")

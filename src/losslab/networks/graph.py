@@ -4,16 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from kornia.filters import max_blur_pool2d
 from torch import Tensor, fx, nn
 
 from losslab.networks.base import LossNetwork
 from losslab.networks.cutting import Traced, smallest_side
 from losslab.networks.layers import PIXELS, canonical_layers, node_of
+from losslab.networks.pooling import POOLINGS, pooled
 from losslab.networks.weights import Architecture, Pair, Weights
 from losslab.types import Features, Image
 
-POOLINGS = ("max", "average", "blur")
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -27,8 +26,8 @@ class GraphNetwork(LossNetwork):
             tables. Nodes inside of them, and of an empty table all nodes, go by their own names.
         slots: canonical names of the four study layers.
         weights: where the weights come from.
-        pooling: "max" leaves the architecture as it is; "average" and "blur" (blurred before it is thinned out: Zhang,
-            ICML 2019) take the place of its max pooling modules.
+        pooling: "max" leaves the architecture as it is; "average", "blur" and "l2" (see `losslab.networks.pooling`)
+            take the place of its max pooling modules.
         precision: "32" bits, or "bf16", which is faster on processors that know it: the network computes in bfloat16,
             and its features are of 32 bits again.
         channels_last: keep the channels of a pixel side by side. On CPUs a forward pass is 1.1 to 2 times as fast, with
@@ -118,14 +117,8 @@ class GraphNetwork(LossNetwork):
         for path, layer in [*extractor.named_modules()] if pooling != "max" else []:
             if isinstance(layer, nn.MaxPool2d):
                 parent, _, last = path.rpartition(".")
-                setattr(extractor.get_submodule(parent), last, _pooled(layer, pooling))
+                setattr(extractor.get_submodule(parent), last, pooled(layer, pooling))
         return extractor
-
-
-def _pooled(layer: nn.MaxPool2d, pooling: str) -> nn.Module:
-    if pooling == "average":
-        return nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)
-    return MaxBlurPool(layer)
 
 
 def fed(make: Callable[..., Any], range_: Pair, *, select: str | int | Sequence[str | int]) -> GraphNetwork:
@@ -139,22 +132,3 @@ def fed(make: Callable[..., Any], range_: Pair, *, select: str | int | Sequence[
     network: GraphNetwork = make(select=select)
     network.feed(range_)
     return network
-
-
-class MaxBlurPool(nn.Module):
-    """A maximum over each place's window, blurred by a binomial of three pixels before it is thinned out.
-
-    Args:
-        pool: whose window and stride it takes over.
-
-    Source: Zhang, "Making convolutional networks shift-invariant again", ICML 2019; kornia computes it.
-    """
-
-    def __init__(self, pool: nn.MaxPool2d) -> None:
-        """Keep the window; the binomial is no weight of the network, so it is none of its buffers."""
-        super().__init__()
-        self.size, self.stride = int(str(pool.kernel_size)), int(str(pool.stride))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Pool features (N, C, h, w)."""
-        return max_blur_pool2d(features, 3, stride=self.stride, max_pool_size=self.size)
