@@ -43,7 +43,7 @@ from losslab.types import map_encoding
 KEPT = HERE / "networks.json"
 SIDE, TRIPLETS, ROUNDS = 64, 48, 5
 NAMES = {"alexnet": "alex", "vgg16": "vgg"}
-RANDOM = "weights=random"
+RANDOM = ("weights=random",)
 CELLS = ("loss=deep", "network=vgg16", "weights=random")
 COMPARISONS = ("spatial", "mean", "sort", "spatial_mean", "spatial_sort")
 COUNTS = (16, 64, 256)

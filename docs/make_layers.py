@@ -91,7 +91,7 @@ class Reached(fx.Interpreter):
         with suppress(RuntimeError), torch.no_grad():  # a window that is larger than what is left of the image
             self.run(torch.empty(1, channels, side, side, device="meta"))
         outputs = next(node for node in self.module.graph.nodes if node.op == "output").args[0]
-        return {name for name, node in outputs.items() if node in self.made and min(self.made[node].shape) > 0}
+        return {name for name, node in outputs.items() if node in self.made}
 
     def run_node(self, n: fx.Node) -> Any:
         """Keep what a node gives."""
@@ -134,13 +134,16 @@ def slots() -> str:
     about = "Name, channels and stride, for every classifier of torchvision that is here; the study's are **bold**."
     lines = ["## The four slots", "", about, ""]
     lines += ["| `network=` | `layer=1` | `layer=2` | `layer=3` | `layer=4` |", "|---|---|---|---|---|"]
-    for path in sorted((CONF / "network").glob("*.yaml")):
-        text = path.read_text(encoding="utf-8")
-        if "torchvision_model" in text:
-            network = plain(load(f"network={path.stem}"))["network"]
-            name = f"**{path.stem}**" if path.stem in STUDY else path.stem
-            lines.append(f"| {name} | {' | '.join(slot_cells(network))} |")
+    for name in classifiers():
+        cells = slot_cells(plain(load(f"network={name}"))["network"])
+        lines.append(f"| {f'**{name}**' if name in STUDY else name} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def classifiers() -> list[str]:
+    """Name the networks that are torchvision's."""
+    files = sorted((CONF / "network").glob("*.yaml"))
+    return [file.stem for file in files if "torchvision_model" in file.read_text(encoding="utf-8")]
 
 
 def slot_cells(network: dict[str, Any]) -> list[str]:
