@@ -26,6 +26,7 @@ run: setup  ## train GLO with MMD++ on photographs; more keys by ARGS="seed=1"
 docs: setup  ## write docs/losses.md and docs/layers.md anew from configs, docstrings, graphs and benchmarks/losses.json
 	$(BIN)/python docs/make.py
 	$(BIN)/python docs/make_layers.py
+	$(BIN)/python docs/make_speed.py
 
 wandb-sync: setup  ## upload offline Weights & Biases runs, made whole again where a kill has cut them
 	$(BIN)/python src/replay.py --sync $(ARGS)

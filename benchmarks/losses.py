@@ -55,7 +55,10 @@ def steps(name: str, y: Tensor) -> tuple[Step, Callable[[], object]]:
     """Give a loss's step against `y`, and the encoding of `y`."""
     if name in ORIGINALS:
         return ORIGINALS[name](y), lambda: None
-    loss = build(plain(load(f"loss={name}"))["loss"])
+    offline = plain(load(f"loss={name}"))["loss"]["properties"].get(
+        "offline", []
+    )  # random weights cost what trained do
+    loss = build(plain(load(f"loss={name}", *offline))["loss"])
     if y.shape[-1] < loss.min_side:
         raise ValueError(f"needs {loss.min_side} pixels")
 

@@ -37,7 +37,7 @@ from torchmetrics.functional.image import lpips as torchmetrics_lpips
 
 from losslab.config import build, load, plain
 from losslab.images import read, resize, to_float
-from losslab.losses.panel import Panel
+from losslab.losses.panel import NUMBERS_AT_ONCE, Panel
 from losslab.types import map_encoding
 
 KEPT = HERE / "networks.json"
@@ -146,7 +146,7 @@ def panels() -> dict[str, float]:
     @torch.no_grad()
     def plain_pass() -> None:
         for batch in images:
-            for some in batch.split(32):
+            for some in batch.split(int(NUMBERS_AT_ONCE / SIDE**2 / network.widest)):
                 network.read(some)
 
     found = in_turns({"plain pass": plain_pass, "panel": lambda: panel.measure(*images)})

@@ -5,6 +5,7 @@ from typing import Any
 
 from losslab.config import build, load, plain
 from losslab.runs.sentences import in_one_sentence
+from losslab.words import sort_words, whole
 
 
 def show_layers(network: dict[str, Any], side: int) -> None:
@@ -30,8 +31,6 @@ def show_layers(network: dict[str, Any], side: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*", metavar="key=value", help="network=NAME as for train.py, and side=PIXELS")
-    words = parser.parse_args().words
-    sides = [int(word.partition("=")[2]) for word in words if word.startswith("side=")]
     with in_one_sentence():
-        config = load(*(word for word in words if not word.startswith("side=")))
-        show_layers(plain(config)["network"], [224, *sides][-1])
+        _, own, words = sort_words(parser.parse_args().words, {"side": "224"})
+        show_layers(plain(load(*words))["network"], whole("side", own["side"]))

@@ -90,7 +90,7 @@ MAY_IMPORT = {
     "optimizers": set(),
     "networks": {"types", "images", "seeds", "checksums", "download", "networks"},
     "comparisons": {"types", "images", "seeds", "comparisons"},
-    "losses": {"types", "images", "seeds", "networks", "comparisons", "losses"},
+    "losses": {"types", "images", "seeds", "checksums", "networks", "comparisons", "losses"},
     "figures": {"types", "images", "comparisons", "figures"},
     "models": {"types", "images", "seeds", "models"},
     "data": {"types", "images", "seeds", "data"},

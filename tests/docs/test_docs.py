@@ -126,3 +126,9 @@ def test_the_catalogue_of_losses_is_what_the_losses_say() -> None:
         [sys.executable, str(ROOT / "docs" / "make.py"), "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_speed_page_is_what_the_benchmark_measured() -> None:
+    """`make docs` after `python benchmarks/networks.py`."""
+    made = [sys.executable, str(ROOT / "docs" / "make_speed.py"), "--check"]
+    assert subprocess.run(made, check=False).returncode == 0

@@ -204,7 +204,8 @@ def test_measure_is_parts_in_small_batches(monkeypatch: pytest.MonkeyPatch, othe
     (shared,) = panel.networks
     references, *images = (torch.rand(7, 3, 16, 24, requires_grad=True) for _ in range(1 + others))
     expected = [found(panel, references, some) for some in images]
-    monkeypatch.setattr(module, "PIXELS_AT_ONCE", 6 * 16 * 24)
+    widest: float = shared.widest  # type: ignore[assignment]
+    monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 6 * 16 * 24 * widest)
     seen = passes(shared)
     table = panel.measure(references, *images)
     assert max(seen) == 6

@@ -15,8 +15,11 @@ from losslab.networks.base import LossNetwork
 from losslab.networks.layers import is_panel
 from losslab.types import Distance, Drawn, Features, Image, map_encoding
 
-PIXELS_AT_ONCE = 2**17
-"""Of the images whose encodings `measure` holds at a time: 32 images of 64 × 64."""
+NUMBERS_AT_ONCE = 2**22
+"""In the largest map of a network for the images that `measure` encodes at a time: 16 images of 64 × 64 for VGG-16.
+
+With more, the C library maps and clears new pages for each tensor, which costs VGG-16 a third of its speed; with fewer,
+oneDNN brings the weights into its own order too often, which costs AlexNet as much."""
 
 Term = tuple[int, str, Comparison[Any]]
 """What several losses may ask for alike: index of a network, canonical name of a layer, and a comparison."""
@@ -111,7 +114,7 @@ class Panel(nn.Module):
 
     @torch.no_grad()
     def measure(self, reference: Image, *others: Image) -> list[dict[str, Distance]]:
-        """Give the distances of some images to references, in no more memory than `PIXELS_AT_ONCE` pixels take.
+        """Give the distances of some images to references, some images at a time, whatever their number.
 
         Args:
             reference: (N, C, H, W) in [0, 1]; each is encoded once.
@@ -126,8 +129,9 @@ class Panel(nn.Module):
         if any(one.shape != reference.shape for one in others):
             shapes = ", ".join(str(tuple(one.shape)) for one in (reference, *others))
             raise ValueError(f"a panel measures images of one shape, got {shapes}")
-        pixels = reference.shape[-1] * reference.shape[-2] * (1 + len(others))
-        batches = zip(*(one.split(max(1, PIXELS_AT_ONCE // pixels)) for one in (reference, *others)), strict=True)
+        widest = max((deep.network.widest for deep in self._deeps.values()), default=LossNetwork.widest)
+        numbers = reference.shape[-1] * reference.shape[-2] * (1 + len(others)) * widest
+        batches = zip(*(one.split(max(1, int(NUMBERS_AT_ONCE / numbers))) for one in (reference, *others)), strict=True)
         found = [self._measure(torch.stack(some)) for some in batches]
         return [{name: torch.cat([one[name][k] for one in found]) for name in self.names} for k in range(len(others))]
 

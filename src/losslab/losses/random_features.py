@@ -12,14 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from losslab.images import SIGNED
+from losslab.losses.sines import in_place
 from losslab.types import Image
 
 Means: TypeAlias = Float[Tensor, "images maps filters rows columns"]
 """What is left of feature maps when each window is averaged."""
 
-# Measured on 16×3×128×128 with 512 features and two threads: chunks of this many values, 16 MiB, take a third of the
+# Measured on 16×3×128×128 with 512 features and two threads: chunks of this many values, 8 MiB, take a third of the
 # time of one map of everything, since the allocator hands out the same memory again. Other devices want few launches.
-VALUES_A_CHUNK = {True: 2**22, False: 2**26}
+VALUES_A_CHUNK = {True: 2**21, False: 2**26}
 FILTERS_A_CHUNK = 64
 
 
@@ -131,8 +132,8 @@ def _means(filtered: "_Filtered", recipe: Recipe) -> Tensor:
     for chunk, response in filtered.chunks():
         means = []
         for angle in _angles(response, filtered.phases[chunk], recipe):
-            sine = _pooled(angle.sin(), recipe) if recipe.pairs else None
-            means.append(_pooled(angle.cos_(), recipe))
+            sine = _pooled(in_place("sin", angle.clone()), recipe) if recipe.pairs else None
+            means.append(_pooled(in_place("cos", angle), recipe))
             means += [] if sine is None else [sine]
         found.append(torch.stack(means, dim=1))
     return torch.cat(found, dim=2)
@@ -192,8 +193,8 @@ def _slopes(response: Tensor, phases: Tensor, recipe: Recipe, grad: Tensor) -> T
     blocks = [_spread(each, response, recipe) for each in grad.unbind(1)]
     maps = iter(blocks)
     for scale, angle in zip(recipe.scales, _angles(response, phases, recipe), strict=True):
-        cosine = angle.cos() if recipe.pairs else None
-        slope = _weigh(angle.sin_(), next(maps) * -scale)
+        cosine = in_place("cos", angle.clone()) if recipe.pairs else None
+        slope = _weigh(in_place("sin", angle), next(maps) * -scale)
         if cosine is not None:
             slope += _weigh(cosine, next(maps) * scale)
         found = [found[0].add_(slope)] if found else [slope]

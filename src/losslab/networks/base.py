@@ -24,6 +24,9 @@ class LossNetwork(nn.Module, ABC):
     min_side: int
     """Smallest image that every one of `layers` has a place for, in pixels."""
 
+    widest: float = 64.0
+    """Numbers a pixel of an image in the largest map that is computed: what a batch's memory and speed go by."""
+
     @abstractmethod
     def read(self, images: Image) -> dict[str, Features]:
         """Give the features of each layer, (*, C, h, w), for images (*, 3, H, W) in [0, 1]."""
@@ -72,6 +75,7 @@ class Part(LossNetwork):
         """Hold the network as it is."""
         super().__init__()
         self.whole, self.layers, self.min_side = whole, list(layers), whole.min_side
+        self.widest = whole.widest
 
     def draw(self, step: int) -> str:
         """Draw the weights of the whole network."""

@@ -121,6 +121,28 @@ def smallest_side(module: nn.Module, name: str) -> int:
     return 1 + bisect_left(sides, 1, key=lambda side: _fits(module, side))
 
 
+def widest(module: fx.GraphModule, channels: int = 3) -> float:
+    """Give the numbers a pixel of the image in the largest map that a cut architecture computes.
+
+    Args:
+        module: on the meta device.
+        channels: of the images that it takes.
+    """
+    sizes = _Sizes(module)
+    with torch.no_grad():
+        sizes.run(torch.empty(1, channels, LARGEST_SIDE, LARGEST_SIDE, device="meta"))
+    return sizes.largest / LARGEST_SIDE**2
+
+
+class _Sizes(fx.Interpreter):
+    largest = 0
+
+    def run_node(self, n: fx.Node) -> Any:
+        made = super().run_node(n)
+        self.largest = max(self.largest, made.numel() if isinstance(made, Tensor) else 0)
+        return made
+
+
 def _fits(module: nn.Module, side: int) -> bool:
     try:
         return all(min(shape[1:]) > 0 for shape in shapes(module, side).values())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from losslab.networks.base import LossNetwork
-from losslab.networks.cutting import Traced, smallest_side
+from losslab.networks.cutting import Traced, smallest_side, widest
 from losslab.networks.layers import PIXELS, canonical_layers, node_of
 from losslab.networks.pooling import POOLINGS, pooled
 from losslab.networks.weights import Architecture, Pair, Weights
@@ -70,6 +70,7 @@ class GraphNetwork(LossNetwork):
         self.feed(weights.range(architecture))
         self.extractor = self._cut(pooling) if self.nodes else None
         self.min_side = smallest_side(self.extractor, name) if self.extractor else 1
+        self.widest = widest(self.extractor, architecture.channels) if self.extractor else float(architecture.channels)
         if self.extractor is not None:
             self.extractor.to_empty(device="cpu").to(PRECISIONS[str(precision)])
             self.extractor.to(memory_format=self.memory_format)
