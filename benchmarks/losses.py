@@ -43,7 +43,7 @@ LIMIT = 60
 """Seconds that one measurement may take; what takes longer is said to."""
 ENOUGH = 0.5
 """Seconds of repeats after which the median is taken."""
-ROUNDS = 7
+ROUNDS = 11
 """Of the comparison of the random-feature MMD with the originals."""
 YARDSTICK = "VGG-16 as the original"
 
@@ -196,8 +196,9 @@ def ratios(count: int, side: int) -> dict[str, float]:
             started = time.perf_counter()
             step(leaf).backward()
             seconds[name].append(time.perf_counter() - started)
-    best = {name: statistics.median(each[1:]) for name, each in seconds.items()}
-    return {name: best[name] / best["mmd"] for name in ORIGINALS}
+    print({name: [round(one, 2) for one in each] for name, each in seconds.items()}, flush=True)
+    pairs = {name: zip(seconds[name][1:], seconds["mmd"][1:], strict=True) for name in ORIGINALS}
+    return {name: statistics.median(theirs / ours for theirs, ours in each) for name, each in pairs.items()}
 
 
 def child(pipe: Connection, work: Callable[[], dict[str, float]], threads: int) -> None:

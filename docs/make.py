@@ -58,7 +58,7 @@ without a gradient. *Speed*: how many steps fit in one of the original's VGG-16 
 extra memory of a step. *Saved*: what autograd keeps for the backward pass. *GFLOP*: convolutions and matrix products of
 a step (transforms, sorting and cosines are not counted)."""
 
-HEADLINE = """**The random-feature MMD against its original** at 16×128², medians of seven rounds of turns:
+HEADLINE = """**The random-feature MMD against its original** at 16×128², medians over eleven rounds of turns:
 one step of VGG-16 as the original takes the time of {0:.1f} steps of `mmd`, one of the MMD as the original that of
 {1:.1f}. For the backward pass `mmd` keeps {2:.1f} MiB, the original's form {3:.0f}."""
 

@@ -18,6 +18,7 @@ NEEDS = {
     "data/folder": ["data.root=."],
     "loss/lpips": ["weights=random"],
     "loss/dists": ["weights=random"],
+    "network/torchvision": ["network.architecture.name=convnext_tiny"],
     "network/timm": ["network.architecture.name=resnet10t"],
     "weights/file": ["weights.path=README.md"],
 }

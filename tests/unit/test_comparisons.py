@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losslab.comparisons.base import Comparison
+from losslab.comparisons.base import Comparison, check_switch
 from losslab.comparisons.cosine import Cosine
 from losslab.comparisons.dot import Dot
 from losslab.comparisons.mean import Mean
 from losslab.comparisons.sort import Sort
 from losslab.comparisons.spatial import Spatial, unit
+from losslab.comparisons.study import study
 from losslab.comparisons.sum import Sum
 from losslab.config import build, load, plain
 from losslab.types import leaves
@@ -307,3 +308,16 @@ def test_wrong_words_are_refused() -> None:
         Spatial(weights=torch.tensor([1.0, torch.nan]))
     with pytest.raises(ValueError, match="3 weights for 1 channels"):
         Spatial(weights=torch.ones(3)).encode(torch.rand(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("word", ["no", "each", 1, None])
+def test_switches_are_no_words(word: Any) -> None:
+    """`normalize=no` must not count as true."""
+    with pytest.raises(ValueError, match="normalize is true or false, got"):
+        check_switch("normalize", word)
+
+
+def test_the_study_knows_each_and_no_other_word() -> None:
+    assert list(study(["sort"], normalize="each")) == ["sort", "sort, raw"]
+    with pytest.raises(ValueError, match="normalize is true or false, got 'no'"):
+        study(["spatial"], normalize="no")

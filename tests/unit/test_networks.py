@@ -50,7 +50,11 @@ TORCHVISION = [name for name in GRAPHS if name in models.list_models()]
 
 
 def config(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = plain(load(f"network={name}", "loss=l2"))["network"]
+    return config_of(name)
+
+
+def config_of(name: str, *overrides: str) -> dict[str, Any]:
+    found: dict[str, Any] = plain(load(f"network={name}", "loss=l2", *overrides))["network"]
     return found
 
 
@@ -139,7 +143,7 @@ def test_there_are_the_57_of_the_study() -> None:
     assert len(TORCHVISION) == 57
 
 
-@pytest.mark.parametrize("name", sorted({*GRAPHS} - {"timm"}))
+@pytest.mark.parametrize("name", sorted({*GRAPHS} - {"timm", "torchvision"}))
 def test_tables_are_true(name: str) -> None:
     """Each canonical name of each config is a node of its graph, in the graph's order, and the slots are among them."""
     settings = config(name)
@@ -239,6 +243,28 @@ def test_any_convolutional_model_of_timm() -> None:
         timm_model("resnet10tt")
     with pytest.raises(ValueError, match="no layers of timm_resnet10t are known beforehand"):
         network("timm", "network.architecture.name=resnet10t", select=[])
+
+
+def test_any_other_model_of_torchvision() -> None:
+    """What has no table of its own goes by the nodes of its graph."""
+    words = ("network.architecture.name=convnext_tiny", "weights=random_library")
+    found = network("torchvision", *words, select=["features.1"]).read(torch.rand(1, 3, 64, 64))
+    assert found["features.1"].shape == (1, 96, 16, 16)
+
+
+def test_no_gradient_reaches_the_weights() -> None:
+    """Even where a parent has asked for one."""
+    loss_network = network("resnet18", select="relu")
+    nn.ModuleList([loss_network]).requires_grad_(requires_grad=True)
+    x = torch.rand(1, 3, 32, 32, requires_grad=True)
+    loss_network.read(x)["relu"].sum().backward()
+    assert all(one.grad is None and not one.requires_grad for one in loss_network.parameters())
+
+
+def test_inputs_that_are_none() -> None:
+    for given in ({"mean": [0, 0, 0], "std": [1, 1, 0]}, {"mean": [0.0], "std": [1.0, 1.0]}, {"mean": [0.0]}):
+        with pytest.raises(ValueError, match="input has a mean and a std above 0 for each channel"):
+            RandomWeights(input=given)
 
 
 def test_layers_that_are_no_maps_are_refused() -> None:

@@ -20,6 +20,18 @@ Map: TypeAlias = Float[Tensor, "*#batch 1 _ _"]
 """One number a place and pair."""
 
 
+def check_switch(name: str, value: Any) -> None:
+    """Refuse a word where a switch is meant: every word but an empty one would count as true.
+
+    Raises:
+        ValueError: the value is neither true nor false.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(  # noqa: TRY004 - the word comes from a config
+            f"{name} is true or false, got {value!r} (each is for compare=each)"
+        )
+
+
 class Comparison(nn.Module, ABC, Generic[Kept]):
     """A distance between the features of one layer, in the two halves of the loss protocol.
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from losslab.comparisons.base import Arranged, Comparison
+from losslab.comparisons.base import Arranged, Comparison, check_switch
 from losslab.comparisons.spatial import unit
 from losslab.types import Distance
 
@@ -36,6 +36,7 @@ class Dot(Comparison[Tensor]):
     def __init__(self, *, normalize: bool = True) -> None:
         """Keep the switch."""
         super().__init__()
+        check_switch("normalize", normalize)
         self.normalize = normalize
 
     def settle(self, arranged: Arranged) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from losslab.comparisons.base import Arranged, Comparison, Map
+from losslab.comparisons.base import Arranged, Comparison, Map, check_switch
 from losslab.types import Distance
 
 NORMS = ("l1", "l2")
@@ -62,6 +62,7 @@ class Spatial(Comparison[Tensor]):
             )
         if weights is not None and (weights.ndim != 1 or not bool((weights >= 0).all())):
             raise ValueError(f"weights are a vector of numbers from 0, got {tuple(weights.shape)} from {weights.min()}")
+        check_switch("normalize", normalize)
         self.norm, self.channels, self.normalize = norm, channels, normalize
         self.register_buffer("weights", None if weights is None else weights.clone(), persistent=False)
 

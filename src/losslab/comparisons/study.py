@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from losslab.comparisons.base import Comparison
+from losslab.comparisons.base import Comparison, check_switch
 from losslab.comparisons.mean import Mean
 from losslab.comparisons.sort import Sort
 from losslab.comparisons.spatial import Spatial
@@ -22,13 +22,15 @@ def study(names: Sequence[str], *, normalize: bool | str = True) -> dict[str, Co
         normalize: channels to unit length: true, false, or "each" for both; without it, ", raw" is put to the name.
 
     Raises:
-        ValueError: another name.
+        ValueError: another name, or a switch that is none.
 
     Source: Pihlgren et al., arXiv 2302.04032.
     """
     known = [*PLAIN, *SUMS]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"the study's comparisons are {', '.join(known)}, not {unknown[0]!r}")
+    if normalize != EACH:
+        check_switch("normalize", normalize)
     switches = [True, False] if normalize == EACH else [bool(normalize)]
     return {f"{name}{'' if on else ', raw'}": _make(name, on) for on in switches for name in names}
 

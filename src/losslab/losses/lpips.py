@@ -40,7 +40,8 @@ class LPIPS(Loss[Drawn[dict[str, Any]]]):
 
     Paper and code: equation 1 of the paper squares the weights; its code and its published heads are linear in them, as
         here. Version 0.0 of the code does not scale its input, so its heads want images in [-1, 1], those of 0.1
-        ImageNet's mean and deviation. `weights.input=own` gives them what they want, another is refused. The code's
+        ImageNet's mean and deviation. `weights.input=own` gives them what they want, and
+        what 0.1 wants without published heads; another range is refused for these. The code's
         documentation has layers averaged without heads; they are added up. Its option without dropout leaves the heads
         random; here a file is read whole or refused. Its norm has the gradient NaN where all features of a place are
         zero, ours zero. The copy in torchmetrics adds 1e-8 inside the root instead of 1e-10 behind it.
@@ -63,10 +64,10 @@ class LPIPS(Loss[Drawn[dict[str, Any]]]):
             raise ValueError(f"heads_path is that of heads=file, got {heads_path!r} for heads={heads!r}")
         read = _read(heads, net, heads_path, sha256)
         made = network(select=layers)
+        if getattr(getattr(made, "weights", None), "input", None) == "own":
+            network = partial(fed, network, INPUTS[INPUT.get(heads, INPUT["v0.1"])])
+            made = network(select=layers)
         if heads in VERSIONS:
-            if getattr(getattr(made, "weights", None), "input", None) == "own":
-                network = partial(fed, network, INPUTS[INPUT[heads]])
-                made = network(select=layers)
             _check_published(made, heads, net)
         elif read is not None:
             _check_channels(made, read)

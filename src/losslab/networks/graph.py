@@ -107,6 +107,7 @@ class GraphNetwork(LossNetwork):
         return {layer: found[layer] for layer in self.layers}
 
     def _features(self, extractor: fx.GraphModule, normalised: Tensor) -> dict[str, Tensor]:
+        extractor.requires_grad_(requires_grad=False)  # whatever a parent has set since
         dtype = next((one.dtype for one in extractor.parameters()), normalised.dtype)
         batch = normalised.reshape(-1, *normalised.shape[-3:])
         made = extractor(batch.to(dtype).contiguous(memory_format=self.memory_format))

@@ -70,6 +70,8 @@ class Weights(ABC):
         known = [*INPUTS, "own"]
         if isinstance(input, str) and input not in known:
             raise ValueError(f"input is one of {', '.join(known)}, or a mean and std, got {input!r}")
+        if not isinstance(input, str):
+            _check_input(input)
         self.input = input
 
     @abstractmethod
@@ -106,6 +108,13 @@ class Weights(ABC):
         if not isinstance(self.input, str):
             return tuple(self.input["mean"]), tuple(self.input["std"])
         return self.own_input(architecture) if self.input == "own" else INPUTS[self.input]
+
+
+def _check_input(given: Mapping[str, Sequence[float]]) -> None:
+    """Refuse what is no mean and deviation of three channels."""
+    numbers = [list(given.get(name, [])) for name in ("mean", "std")]
+    if {*given} != {"mean", "std"} or len(numbers[0]) != len(numbers[1]) or not all(one > 0 for one in numbers[1]):
+        raise ValueError(f"input has a mean and a std above 0 for each channel, got {dict(given)}")
 
 
 INITS = ("kaiming", "conv2d", "library")
