@@ -86,7 +86,7 @@ class Panel(nn.Module):
         alone = {name: one.encode(images) for name, one in self.losses.items() if name not in self._sums}
         kept: dict[str, Any] = {"alone": alone}
         if self._sums:
-            images = max(self._deeps.values(), key=lambda one: one.min_side).prepare(images)
+            images = max((self.losses[name] for name in self._sums), key=lambda one: one.min_side).prepare(images)
             with torch.autocast(images.device.type, enabled=False):
                 kept |= {"terms": self._keep(images), "size": size_of(images)}
         return Drawn(kept, self._draw_name)

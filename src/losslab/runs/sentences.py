@@ -19,6 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from losslab.config import CONF, load
 
+RESOLVING = re.compile(r"\w+ raised while resolving interpolation: (.*?)(?:\n\s*full_key: .*)?", re.DOTALL)
+
 EXPECTED = (HydraException, OmegaConfBaseException, ValueError, KeyError, OSError)
 """What a user's words or files can raise; anything else is our mistake and keeps its traceback."""
 
@@ -51,7 +53,9 @@ def sentence(error: BaseException) -> str:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}"
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return " ".join(str(message).split())
+    # What a resolver raised, without what OmegaConf wraps around it
+    inner = RESOLVING.fullmatch(str(message).strip())
+    return " ".join((inner[1].strip("\"'") if inner else str(message)).split())
 
 
 def _composition_sentence(error: ConfigCompositionException) -> str:
