@@ -93,7 +93,7 @@ def test_outputs_default_to_the_checkout(tmp_path: Path) -> None:
     [
         (["loss=mmdp"], "there is no loss=mmdp; did you mean mmdpp?", 2),
         (["task=gol"], "there is no task=gol; did you mean glo?", 2),
-        (["network=resnet"], "there is no network=resnet; the choices are gabor, prewitt, scnn, vgg16", 2),
+        (["network=resnet"], "there is no network=resnet; did you mean resnet50?", 2),
         (["los=l2"], "there is no key 'los'; did you mean loss?", 2),
         (["task.code_sise=3"], "there is no key 'task.code_sise'; did you mean task.code_size?", 2),
         (["loss=deep", "layer=relu9_1"], "unknown layer 'relu9_1' of vgg16; did you mean", 2),
