@@ -198,7 +198,10 @@ class RandomWeights(Weights):
             elif isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)):
                 layer.reset_parameters()
             elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
-                raise ValueError(f"no random weights are known for {name}, a {type(layer).__name__}: weights=random_library asks the library for its own")
+                raise ValueError(
+                    f"no random weights are known for {name}, a {type(layer).__name__}: "
+                    "weights=random_library asks the library for its own"
+                )
 
 
 def _as_torch_starts(weight: Tensor, bias: Tensor | None, random: torch.Generator) -> None:
