@@ -65,8 +65,9 @@ class LPIPS(Loss[Drawn[dict[str, Any]]]):
         read = _read(heads, net, heads_path, sha256)
         made = network(select=layers)
         if getattr(getattr(made, "weights", None), "input", None) == "own":
-            network = partial(fed, network, INPUTS[INPUT.get(heads, INPUT["v0.1"])])
-            made = network(select=layers)
+            wanted = INPUTS[INPUT.get(heads, INPUT["v0.1"])]
+            made.feed(wanted)  # type: ignore[operator]
+            network = partial(fed, network, wanted)
         if heads in VERSIONS:
             _check_published(made, heads, net)
         elif read is not None:
