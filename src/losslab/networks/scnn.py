@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from losslab.images import SIGNED
 from losslab.networks.base import LossNetwork
 from losslab.networks.layers import PIXELS, canonical_layers
-from losslab.seeds import draws_before, generator
+from losslab.seeds import Draws
 from losslab.types import Features, Image
 
 LEAST_NORM = 1e-3
@@ -87,29 +87,25 @@ class SCNN(LossNetwork):
         self.name, self.width, self.window, self.stride = name, width, window, stride
         self.layers = canonical_layers({"name": name, "layers": layers, "slots": slots}, select)
         self.min_side = window if "pool" in self.layers else 1
-        self.zero_mean, self.unit_norm, self.seed, self.redraw_every = zero_mean, unit_norm, seed, redraw_every
+        self.zero_mean, self.unit_norm, self._draws = zero_mean, unit_norm, Draws(seed, redraw_every)
         self.stages = [f"{kind}{index + 1}" for index in range(depth) for kind in ("conv", "relu")] + ["pool"]
         if missing := [layer for layer in self.layers if layer not in (PIXELS, *self.stages)]:
             raise ValueError(f"{name} of depth {depth} has the layers {', '.join(self.stages)}, not {missing[0]}")
         self.register_buffer("first", torch.empty(width, 3, 3, 3), persistent=False)
         self.register_buffer("others", torch.empty(depth - 1, width, width, 1, 1), persistent=False)
-        self._draw_index = -1
         self.draw(0)
         self.freeze()
 
     def draw(self, step: int) -> str:
         """Draw the weights of `step`, where new ones are due, and name the draw."""
-        index = draws_before(step, self.redraw_every)
-        if index != self._draw_index:
-            random = generator(self.seed, index)
+        if random := self._draws.due(step):
             first = torch.randn(self.first.shape, generator=random) * math.sqrt(2 / 27)
             if self.zero_mean:
                 first -= first.mean(dim=(-2, -1), keepdim=True)
             self.first.copy_(first)
             self.others.copy_(torch.randn(self.others.shape, generator=random) * math.sqrt(2 / self.width))
-            self._draw_index = index
         switches = f"zero mean {self.zero_mean}, unit norm {self.unit_norm}"
-        return f"{self.name} of {list(self.others.shape[:2])}, {switches}, seed {self.seed}, draw {index}"
+        return f"{self.name} of {list(self.others.shape[:2])}, {switches}, {self._draws}"
 
     def read(self, images: Image) -> dict[str, Features]:
         """Give the features of each layer, (*, C, h, w), for images (*, 3, H, W) in [0, 1].
