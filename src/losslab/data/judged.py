@@ -1,0 +1,171 @@
+"""What people said of pictures: indices into a table of pictures, and the data sets that hold them."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from losslab.data.loader import whole
+from losslab.types import Bytes
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """Which of two pictures people found nearer to a reference.
+
+    Args:
+        pictures: (P, 3, H, W), each distinct picture once, in the order of their first use; may be a file mapped into
+            memory.
+        reference: indices into `pictures`, (T,).
+        p0: the same of the first candidate.
+        p1: of the second one.
+        judge: share of the judgements that found p1 nearer, (T,), from 0 to 1.
+        subset: index into `subsets`, (T,).
+        subsets: names, none twice.
+        votes: number of judgements, (T,); None where it is not known.
+    """
+
+    pictures: Bytes
+    reference: Int[Tensor, " triplets"]
+    p0: Int[Tensor, " triplets"]
+    p1: Int[Tensor, " triplets"]
+    judge: Float[Tensor, " triplets"]
+    subset: Int[Tensor, " triplets"]
+    subsets: tuple[str, ...]
+    votes: Int[Tensor, " triplets"] | None = None
+
+    def __len__(self) -> int:
+        """Count the triplets."""
+        return len(self.judge)
+
+    def pairs(self) -> Int[Tensor, "both 2"]:
+        """Give the pictures of all distances that are needed: those of reference and p0, then of reference and p1."""
+        return torch.cat([torch.stack([self.reference, p], 1) for p in (self.p0, self.p1)])
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """How many people took two pictures for the same one.
+
+    Args:
+        pictures: as `Triplets` has them.
+        p0: indices into `pictures`, (T,).
+        p1: the same of the other picture.
+        same: share of the judgements that found no difference, (T,), from 0 to 1.
+        subset: as `Triplets` has it.
+        subsets: as `Triplets` has them.
+    """
+
+    pictures: Bytes
+    p0: Int[Tensor, " pairs"]
+    p1: Int[Tensor, " pairs"]
+    same: Float[Tensor, " pairs"]
+    subset: Int[Tensor, " pairs"]
+    subsets: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Count the pairs."""
+        return len(self.same)
+
+    def pairs(self) -> Int[Tensor, "pairs 2"]:
+        """Give the pictures of all distances that are needed."""
+        return torch.stack([self.p0, self.p1], 1)
+
+
+class Tiles(Dataset[Tensor]):
+    """Distinct pairs of pictures in an order in which near ones share pictures, a tile at a time.
+
+    Args:
+        pairs: (M, 2) indices of pictures, none twice.
+        block: pictures in a row or column of a tile: the pictures of a tile are twice as many at most.
+    """
+
+    def __init__(self, pairs: Int[Tensor, "pairs 2"], block: int) -> None:
+        """Find the tiles."""
+        place = pairs // block
+        order = (place[:, 0] * (place.max() + 1) + place[:, 1]).sort(stable=True)
+        self.tiles = order.indices.split(order.values.unique_consecutive(return_counts=True)[1].tolist())
+
+    def __len__(self) -> int:
+        """Count the tiles."""
+        return len(self.tiles)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Give the numbers of the pairs of a tile, (n,)."""
+        return self.tiles[index]
+
+
+class JudgedData(pl.LightningDataModule, ABC):
+    """Pictures with people's judgements, of one kind: triplets, or pairs that were taken for the same or not.
+
+    Its test loader serves numbers of *distinct pairs* (`distances`), so that nothing is computed twice.
+
+    Args:
+        batch_size: triplets a training step, over all devices, and triplets measured at a time.
+        seed: of the order in which triplets are trained on.
+    """
+
+    test: Triplets | Pairs
+    train: Triplets | None
+
+    def __init__(self, batch_size: int, seed: int) -> None:
+        """Keep the sizes; `setup` reads."""
+        super().__init__()
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"data.batch_size is a number of triplets, got {batch_size!r}")
+        self.batch_size, self.seed, self.block = batch_size, seed, 3 * batch_size
+
+    @abstractmethod
+    def load(self) -> Triplets | Pairs:
+        """Read what losses are judged on."""
+
+    def load_train(self) -> Triplets | None:
+        """Read what metrics are trained on, if there is any."""
+        return None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the data, once."""
+        if not hasattr(self, "test"):
+            self.test, self.train = self.load(), self.load_train()
+            self.distances, where = self.test.pairs().unique(dim=0, return_inverse=True)
+            self.where = where.reshape(-1, len(self.test))  # of d0, and of d1 where there are triplets
+
+    def fingerprint(self) -> str:
+        """Name the content by a hash: the same pictures and judgements are the same data, wherever they lie."""
+        self.setup()
+        digest = hashlib.sha256()
+        for one in (self.test, self.train):
+            if one is None:
+                continue
+            digest.update(repr(one.subsets).encode())
+            for name, held in vars(one).items():
+                if isinstance(held, Tensor):
+                    digest.update(f"{name}{tuple(held.shape)}".encode())
+                    digest.update(memoryview(held.contiguous().numpy()))
+        return digest.hexdigest()
+
+    def files(self) -> list[Path]:
+        """List the files outside the installation that the data come from: while they stay, so does the content."""
+        return []
+
+    def facts(self) -> dict[str, int | str]:
+        """Tell what a result row should tell of the data."""
+        self.setup()
+        return {"judged": len(self.test), "pictures": len(self.test.pictures), "size": self.test.pictures.shape[-1]}
+
+    def test_dataloader(self) -> DataLoader[Tensor]:
+        """Give the numbers of the pairs in `distances`, tile by tile, each once, shared out over devices."""
+        tiles = Tiles(self.distances, self.block)
+        world, rank = self._place()
+        mine: Sequence[int] = range(rank, len(tiles), world)
+        return DataLoader(tiles, batch_size=None, sampler=mine, collate_fn=whole, num_workers=0)
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
