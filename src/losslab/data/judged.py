@@ -5,15 +5,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from losslab.data.loader import whole
-from losslab.types import Bytes
+from losslab.data.loader import ResumableLoader, whole
+from losslab.images import to_float
+from losslab.types import Bytes, Image
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,37 @@ class Pairs:
     def pairs(self) -> Int[Tensor, "pairs 2"]:
         """Give the pictures of all distances that are needed."""
         return torch.stack([self.p0, self.p1], 1)
+
+
+class TripletBatch(NamedTuple):
+    """Triplets to train on: images (N, 3, H, W) in [0, 1], and the share of judgements for p1, (N,)."""
+
+    reference: Image
+    p0: Image
+    p1: Image
+    judge: Float[Tensor, " batch"]
+
+
+class TripletImages(Dataset[TripletBatch]):
+    """Triplets with their pictures, fetched a batch at a time.
+
+    Args:
+        triplets: what to serve.
+    """
+
+    def __init__(self, triplets: Triplets) -> None:
+        """Keep the triplets."""
+        self.triplets = triplets
+
+    def __len__(self) -> int:
+        """Count the triplets."""
+        return len(self.triplets)
+
+    def __getitems__(self, indices: Sequence[int]) -> TripletBatch:
+        """Give the triplets of `indices`."""
+        held, where = self.triplets, torch.tensor(indices)
+        reference, p0, p1 = (to_float(held.pictures[one[where]]) for one in (held.reference, held.p0, held.p1))
+        return TripletBatch(reference, p0, p1, held.judge[where])
 
 
 class Tiles(Dataset[Tensor]):
@@ -148,7 +181,7 @@ class JudgedData(pl.LightningDataModule, ABC):
             for name, held in vars(one).items():
                 if isinstance(held, Tensor):
                     digest.update(f"{name}{tuple(held.shape)}".encode())
-                    digest.update(memoryview(held.contiguous().numpy()))
+                    digest.update(held.contiguous().numpy().data)
         return digest.hexdigest()
 
     def files(self) -> list[Path]:
@@ -159,6 +192,24 @@ class JudgedData(pl.LightningDataModule, ABC):
         """Tell what a result row should tell of the data."""
         self.setup()
         return {"judged": len(self.test), "pictures": len(self.test.pictures), "size": self.test.pictures.shape[-1]}
+
+    def train_dataloader(self) -> DataLoader[TripletBatch]:
+        """Give the training triplets in an order that is a function of seed and epoch alone, shared out over devices.
+
+        Raises:
+            ValueError: there are none, fewer than a batch has, or a batch can't be shared out.
+        """
+        world, rank = self._place()
+        if self.train is None or len(self.train) < self.batch_size:
+            found = 0 if self.train is None else len(self.train)
+            raise ValueError(f"{found} triplets to train on are fewer than data.batch_size={self.batch_size}")
+        if self.batch_size % world:
+            raise ValueError(f"data.batch_size={self.batch_size} can't be shared out over {world} devices")
+        held = TripletImages(self.train)
+        sampler: DistributedSampler[TripletBatch] = DistributedSampler(
+            held, world, rank, shuffle=True, seed=self.seed, drop_last=world > 1
+        )
+        return ResumableLoader(held, self.batch_size // world, sampler)
 
     def test_dataloader(self) -> DataLoader[Tensor]:
         """Give the numbers of the pairs in `distances`, tile by tile, each once, shared out over devices."""
