@@ -7,6 +7,7 @@ import atexit
 import functools
 import importlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from losslab.checksums import sha256_of
 from losslab.networks.layers import chosen_layers, is_panel
@@ -32,6 +34,9 @@ TRUST = "LOSSLAB_TRUST"
 SEVERAL = "losslab.comparisons.study.study"
 """The target of a comparison that is several."""
 
+PANELS = ("losslab.losses.panel.each", "losslab.losses.panel.several")
+"""Targets of losses that are several."""
+
 NOT_BUILT = "properties"
 """The key of a YAML that tells tests and tasks about an object, and is no argument of it."""
 
@@ -42,6 +47,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
     OmegaConf.register_new_resolver("layers", chosen_layers, replace=True)
     OmegaConf.register_new_resolver("one_or_each", _one_or_each, replace=True)
+    OmegaConf.register_new_resolver("redraws", lambda draws: int(draws > 1), replace=True)
     OmegaConf.register_new_resolver("sha256", lambda path: None if path is None else sha256_of(path), replace=True)
 
 
@@ -75,8 +81,14 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
     Raises:
         omegaconf.errors.InterpolationResolutionError: an interpolation fails, such as an unknown layer's.
+        omegaconf.errors.MissingMandatoryValue: a key must be given and is not; the message names it.
     """
-    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
+        asked = re.search(r"resolving interpolation: Missing mandatory value: (\S+)", str(error))
+        key = asked[1] if asked else error.full_key
+        raise MissingMandatoryValue(f"{key} has no value: add {key}=... to the command") from None
     if not isinstance(resolved, dict):
         raise TypeError(f"expected a config with keys, got {type(resolved).__name__}")
     return {str(key): value for key, value in resolved.items()}

@@ -4,6 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,7 +147,6 @@ class JudgedData(pl.LightningDataModule, ABC):
     """
 
     test: Triplets | Pairs
-    train: Triplets | None
 
     def __init__(self, batch_size: int, seed: int) -> None:
         """Keep the sizes; `setup` reads."""
@@ -163,10 +163,15 @@ class JudgedData(pl.LightningDataModule, ABC):
         """Read what metrics are trained on, if there is any."""
         return None
 
+    @cached_property
+    def train(self) -> Triplets | None:
+        """What metrics are trained on; read when it is first asked for, since most tasks only judge."""
+        return self.load_train()
+
     def setup(self, stage: str | None = None) -> None:
-        """Read the data, once."""
+        """Read what losses are judged on, once."""
         if not hasattr(self, "test"):
-            self.test, self.train = self.load(), self.load_train()
+            self.test = self.load()
             self.distances, where = self.test.pairs().unique(dim=0, return_inverse=True)
             self.where = where.reshape(-1, len(self.test))  # of d0, and of d1 where there are triplets
 
@@ -174,7 +179,8 @@ class JudgedData(pl.LightningDataModule, ABC):
         """Name the content by a hash: the same pictures and judgements are the same data, wherever they lie."""
         self.setup()
         digest = hashlib.sha256()
-        for one in (self.test, self.train):
+        # What is made and not read from files is a function of the config, which counts by itself.
+        for one in (self.test, self.train if self.files() else None):
             if one is None:
                 continue
             digest.update(repr(one.subsets).encode())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from losslab.comparisons.base import Comparison
 from losslab.losses.base import Loss, same_draw
-from losslab.losses.deep import Deep, size_of
+from losslab.losses.deep import Deep, naming, size_of
 from losslab.losses.sharing import share
 from losslab.networks.base import LossNetwork
 from losslab.networks.layers import is_panel
@@ -112,6 +112,11 @@ class Panel(nn.Module):
             for name in self.names
         }
 
+    def at_once(self, pixels: int) -> int:
+        """Count the images of so many pixels that `measure` encodes at a time, one at least."""
+        widest = max((deep.network.widest for deep in self._deeps.values()), default=LossNetwork.widest)
+        return max(1, int(NUMBERS_AT_ONCE / (pixels * widest)))
+
     @torch.no_grad()
     def measure(self, reference: Image, *others: Image) -> list[dict[str, Distance]]:
         """Give the distances of some images to references, some images at a time, whatever their number.
@@ -129,9 +134,8 @@ class Panel(nn.Module):
         if any(one.shape != reference.shape for one in others):
             shapes = ", ".join(str(tuple(one.shape)) for one in (reference, *others))
             raise ValueError(f"a panel measures images of one shape, got {shapes}")
-        widest = max((deep.network.widest for deep in self._deeps.values()), default=LossNetwork.widest)
-        numbers = reference.shape[-1] * reference.shape[-2] * (1 + len(others)) * widest
-        batches = zip(*(one.split(max(1, int(NUMBERS_AT_ONCE / numbers))) for one in (reference, *others)), strict=True)
+        at_once = self.at_once(reference.shape[-2:].numel() * (1 + len(others)))
+        batches = zip(*(one.split(at_once) for one in (reference, *others)), strict=True)
         found = [self._measure(torch.stack(some)) for some in batches]
         return [{name: torch.cat([one[name][k] for one in found]) for name in self.names} for k in range(len(others))]
 
@@ -179,7 +183,8 @@ class Panel(nn.Module):
             start = number, layer, comparison.arrangement
             if start not in arranged:
                 arranged[start] = comparison.arrange(features[number][layer])
-            kept[key] = comparison.settle(arranged[start])
+            with naming(layer):
+                kept[key] = comparison.settle(arranged[start])
         return kept
 
 
@@ -218,3 +223,21 @@ def each(
             for (row, some), (name, one) in product(zip(names, rows, strict=True), named.items())
         }
     )
+
+
+def several(losses: Mapping[str, Loss[Any] | Panel]) -> Panel:
+    """Give one panel of losses and panels; what is in a panel has that one's name before its own.
+
+    Args:
+        losses: by name.
+
+    Raises:
+        ValueError: there are none.
+
+    Example:
+        >>> from losslab.losses.pixel import L1, L2
+        >>> several({"l1": L1(), "both": Panel({"l1": L1(), "l2": L2()})}).names
+        ['l1', 'both: l1', 'both: l2']
+    """
+    groups = {name: one.losses if isinstance(one, Panel) else {"": one} for name, one in losses.items()}
+    return Panel({f"{name}: {own}" if own else name: one for name, some in groups.items() for own, one in some.items()})

@@ -20,6 +20,8 @@ COUNTED = ("task", "loss", "data", "seed", "trainer")
 NOT_COUNTED = (
     "data.root",  # data count by content, and so do the files left out of them
     "data.on_bad",
+    "data.cache",  # where decoded pictures are kept
+    "task.save_distances",
     "trainer.accelerator",
     "trainer.devices",  # data.batch_size is the batch over all devices, and batch norm sees it whole on GPUs
     "trainer.strategy",

@@ -15,6 +15,9 @@ from losslab.files import write_bytes, write_text
 SAVE_SECONDS = 5.0
 """How long numbers may wait in memory; a file that takes long to write is written less often."""
 
+CURVES = ("loss", "warmup")
+"""What is drawn, with the parts that go by these names and a slash."""
+
 
 class MetricsFile(Logger):
     """A Lightning logger that keeps one CSV file, also over a resume.
@@ -82,13 +85,18 @@ class MetricsFile(Logger):
         """Write what is left."""
         self.write()
 
+    @property
+    def has_curve(self) -> bool:
+        """Whether anything was trained that has a loss."""
+        return any(name.split("/")[0] in CURVES for row in self.rows.values() for name in row)
+
     def draw_curve(self, path: Path) -> None:
         """Draw the loss, its parts and the warm-up over the steps."""
         figure = Figure(figsize=(8, 4.5))
         axes = figure.add_axes((0.11, 0.11, 0.87, 0.86))  # a layout engine would draw everything twice
         steps = sorted(self.rows)
         for name in sorted({name for row in self.rows.values() for name in row}):
-            if name.split("/")[0] not in ("loss", "warmup"):
+            if name.split("/")[0] not in CURVES:
                 continue
             points = [(step, self.rows[step][name]) for step in steps if name in self.rows[step]]
             label = "warm-up (L2)" if name == "warmup" else name

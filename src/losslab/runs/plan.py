@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from losslab.config import check_targets
+from losslab.config import NOT_BUILT, PANELS, check_targets
 from losslab.runs.cell import Cell, identify
 from losslab.runs.content import content
 from losslab.runs.locks import CellLock
@@ -73,13 +73,29 @@ def make_plan(request: Request, sweep: str | None = None) -> Plan:
     """Find out which cell a config means.
 
     Raises:
-        ValueError: the data can't be read, or a target can't be built; the message names it.
+        ValueError: the data can't be read, a target can't be built, or task and loss don't fit; the message names it.
     """
     settings = request.settings
+    _check_fit(settings)
     check_targets(settings)  # imports all that the cell will run: sources that change later change nothing
     outputs = Path(settings["outputs"])
     held = content(settings["data"], outputs)
     return Plan(identify(settings, held, request.choices, request.overrides), request, sweep, held)
+
+
+def _check_fit(settings: dict[str, Any]) -> None:
+    """Refuse what a task can't do with a loss, before anything is read or written."""
+    task = settings["task"]
+    if task.get(NOT_BUILT, {}).get("judges", False):
+        return
+    name = str(task["_target_"]).rpartition(".")[2]
+    if settings["loss"]["_target_"] in PANELS:
+        raise ValueError(
+            f"this loss is a panel of several, and {name} takes one: choose one layer and one comparison "
+            "(not layer=each, compare=each), or a task that judges losses: two_afc, jnd"
+        )
+    if settings.get("draws", 1) != 1:
+        raise ValueError(f"draws={settings['draws']} is for tasks that judge losses, two_afc and jnd, not for {name}")
 
 
 def make_plans(

@@ -1,7 +1,7 @@
 """What a run and a sweep say at their start, on their way and at their end."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +41,39 @@ def announce(cell: Cell, folder: Path, facts: dict[str, int], resume: Path | Non
 def show(outcome: Outcome) -> None:
     """Print a done cell's scores and where its pictures are."""
     plan, entry = outcome.plan, outcome.entry
-    table = Table(title=f"{plan.cell.task}/{plan.cell.label}  {plan.cell.id}", title_justify="left")
-    table.add_column("score")
-    table.add_column("value", justify="right")
-    for row in entry["rows"]:
-        for name, value in row.items():
-            table.add_row(name, _shown(value))
-    table.add_row("seconds", str(entry["seconds"]))
-    say(table)
+    title = f"{plan.cell.task}/{plan.cell.label}  {plan.cell.id}"
+    rows = entry["rows"]
+    common = {name: value for name, value in rows[0].items() if all(row.get(name) == value for row in rows)}
+    say(_scores(title, {**common, "seconds": entry["seconds"]}))
+    if len(rows) > 1:
+        say(_rows_table(rows, common))
     if outcome.again:
         how = ", by ".join(["done before", *outcome.notes])
         say(f"{how}; force=true computes it again")
     for path in sorted((plan.cell.outputs / entry["folder"] / "images").glob("*.png")):
         if "-step" not in path.name:
             say(f"  {path}")
+
+
+def _scores(title: str, scores: Mapping[str, Any]) -> Table:
+    """Make a table of names and values."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("score")
+    table.add_column("value", justify="right")
+    for name, value in scores.items():
+        table.add_row(name, _shown(value))
+    return table
+
+
+def _rows_table(rows: Sequence[dict[str, Any]], common: Mapping[str, Any]) -> Table:
+    """Make a table of what tells a cell's rows apart, the best one first."""
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in common]
+    table = Table()
+    for name in names:
+        table.add_column(name, justify="left" if any(isinstance(row.get(name), str) for row in rows) else "right")
+    for row in sorted(rows, key=lambda row: -row.get("score", 0.0)):
+        table.add_row(*(_shown(row.get(name, "")) for name in names))
+    return table
 
 
 def tally(outcome: Outcome, settled: int, total: int) -> None:

@@ -1,6 +1,6 @@
 """What a run asks of a task: the one protocol by which results reach the journal."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -20,4 +20,13 @@ class Task(Protocol):
 
     def pictures(self, step: int, *, final: bool = False) -> dict[str, Tensor]:
         """Give what there is to see after `step` steps, or at the end: bytes (3, H, W) by file name."""
+        ...
+
+
+@runtime_checkable
+class GivesFiles(Protocol):
+    """What a task has besides, whose results are more than rows and pictures."""
+
+    def files(self) -> dict[str, bytes]:
+        """Give the contents of files, by the names that they shall have in the cell's folder."""
         ...

@@ -10,13 +10,14 @@ import torch
 
 from losslab.config import build
 from losslab.divergence import DivergedError
+from losslab.files import write_bytes
 from losslab.runs import tracking
 from losslab.runs.checkpoint import CheckpointFile, Checkpoints
 from losslab.runs.metrics import MetricsFile
 from losslab.runs.plan import Plan
 from losslab.runs.processes import is_first_process
 from losslab.runs.summary import announce
-from losslab.runs.task import Task
+from losslab.runs.task import GivesFiles, Task
 from losslab.runs.watching import Watching
 
 
@@ -100,6 +101,8 @@ class Training:
             getattr(trainer, stage)(task, datamodule=data, weights_only=True, **more)
         if trainer.is_global_zero:
             watching.show_final(trainer, found.pictures(trainer.global_step, final=True))
+            for name, content in found.files().items() if isinstance(found, GivesFiles) else ():
+                write_bytes(self.folder / name, content)
 
 
 def checkpoint_path(folder: Path) -> Path:

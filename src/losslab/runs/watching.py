@@ -107,7 +107,8 @@ class Watching(Callback):
         if started < self.curve_due and suffix:
             return
         self.metrics.write()
-        self.metrics.draw_curve(self.folder / "loss_curve.png")
+        if self.metrics.has_curve:
+            self.metrics.draw_curve(self.folder / "loss_curve.png")
         now = time.monotonic()
         self.curve_due = now + (now - started) / CURVE_SHARE
 

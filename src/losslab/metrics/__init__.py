@@ -1,0 +1,1 @@
+"""How well distances agree with people: plain functions of numbers, with intervals and comparisons."""

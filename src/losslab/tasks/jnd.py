@@ -1,0 +1,86 @@
+"""Just noticeable differences (JND): does a loss rank pairs that people took for the same before all others?"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from losslab.data.judged import Pairs
+from losslab.metrics.bootstrap import Bootstrap, bootstrap_precision
+from losslab.metrics.resampling import share_pictures
+from losslab.metrics.subsets import by_subset
+from losslab.metrics.table import MEAN, ScoreTable
+from losslab.tasks.judging import Judging
+
+
+class JND(Judging):
+    """Scores losses by the average precision with which small distances find pairs that people took for the same.
+
+    Formula: `score` is the mean over subsets of the area below the curve of precision against recall, pairs of small
+        distance first; `pooled` is the area of all pairs in one order, `chance` the mean of `same`.
+
+    Args:
+        loss: one, or a panel.
+        draws: of random weights and features.
+        samples: of the bootstrap.
+        seed: of the bootstrap.
+        save_distances: whether the distances go into `distances.parquet` in the cell's folder.
+
+    Raises:
+        ValueError: draws that are none, or all one; data without pairs.
+
+    Paper and code: LPIPS scores one set after the other (`score`), the study of Pihlgren et al. all pairs of both sets
+        at once (`pooled`).
+
+    Source: Zhang et al., CVPR 2018, section 4; Pihlgren et al., arXiv 2302.04032.
+    """
+
+    kind = Pairs
+
+    def score(self, distances: Tensor) -> None:
+        """Score the distances (draws, losses, 1, T)."""
+        data = self.compared
+        same, where = data.same.numpy(), (data.subset.numpy(), data.subsets)
+        near = distances[:, :, 0].double().numpy().swapaxes(0, 1)  # (losses, draws, T)
+        pictures = torch.stack([data.p0, data.p1], 1).numpy()
+        by_item = bootstrap_precision(near, same, *where, self.samples, self.seed)
+        by_picture = (
+            bootstrap_precision(near, same, *where, self.samples, self.seed, pictures)
+            if share_pictures(pictures)
+            else None
+        )
+        self.note(
+            ScoreTable(self.panel.names, _over_draws(by_item), by_picture and _over_draws(by_picture)),
+            {"pooled": by_item["pooled"].estimate.mean(-1), "chance": by_subset(same, *where)[MEAN]},
+            by_item[MEAN].estimate,
+        )
+        self.ranks = near.mean(1).argsort(-1).argsort(-1)
+
+    @property
+    def compared(self) -> Pairs:
+        """The pairs that are judged by."""
+        found = self.data.test
+        assert isinstance(found, Pairs)  # `data` has refused others
+        return found
+
+    def columns(self) -> dict[str, Any]:
+        """Give pictures and judgements of the pairs."""
+        data = self.compared
+        where = {"p0": data.p0, "p1": data.p1, "same": data.same}
+        return {
+            "subset": np.array(data.subsets)[data.subset.numpy()],
+            **{name: one.numpy() for name, one in where.items()},
+        }
+
+    def worst(self, loss: int) -> list[Tensor]:
+        """Give the pairs of the least distance in which most people saw a difference: pictures (N,) of each side."""
+        data = self.compared
+        seen = (data.same < 0.5).nonzero()[:, 0]
+        order = seen[torch.from_numpy(self.ranks[loss])[seen].argsort()][: self.PICTURES]
+        return [data.p0[order], data.p1[order]]
+
+
+def _over_draws(found: dict[str, Bootstrap]) -> dict[str, Bootstrap]:
+    """Average statistics (losses, draws) over draws."""
+    return {name: Bootstrap(one.estimate.mean(-1), one.samples.mean(-1)) for name, one in found.items()}

@@ -1,0 +1,203 @@
+"""What tasks that judge losses have in common: distances of all pairs, whatever the number of devices and of draws."""
+
+import io
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from losslab import images
+from losslab.data.judged import JudgedData, Pairs, Triplets
+from losslab.divergence import DivergedError
+from losslab.losses.base import Loss
+from losslab.losses.pairs import PairDistances
+from losslab.losses.panel import Panel
+from losslab.metrics.table import ScoreTable
+from losslab.seeds import generator
+from losslab.types import Bytes
+
+SHARED = 0.75
+"""Pictures over uses of pictures, below which encodings are worth keeping."""
+
+PICTURED, COLUMNS = 4, 8
+"""Losses of a panel, the best ones, whose worst disagreements are shown, and how many of these side by side."""
+
+
+class Judging(pl.LightningModule, ABC):
+    """Measures the distances of all pairs of a data set under each loss, for one or several draws of what is random.
+
+    Args:
+        loss: one, or a panel.
+        draws: of random weights and features; each pair of pictures is measured under all of them.
+        save_distances: whether all distances go into a file of the cell.
+        samples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+
+    PICTURES = 2 * COLUMNS
+
+    stages = ("test",)
+    primary = "score"
+
+    def __init__(
+        self,
+        loss: Loss[Any] | Panel,
+        draws: int = 1,
+        samples: int = 2000,
+        seed: int = 0,
+        *,
+        save_distances: bool = True,
+    ) -> None:
+        """Check the numbers; a loss becomes a panel of one."""
+        super().__init__()
+        if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
+            raise ValueError(f"draws is a whole number from 1, got {draws!r}")
+        self.panel = loss if isinstance(loss, Panel) else Panel({loss.name: loss})
+        self.draws, self.samples, self.seed, self.save_distances = draws, samples, seed, save_distances
+
+    def setup(self, stage: str) -> None:
+        """Find out how many pictures' encodings can be held, and which losses another draw changes."""
+        data = self.data
+        self.table = PairDistances(self.panel, data.test.pictures)
+        self.panel.draw(0)
+        self.capacity = self.table.capacity(self.device)
+        if self.draws > 1:
+            self._find_random()
+        uses = data.where.numel() * (len(data.where) + 1) / len(data.where)
+        if len(data.test.pictures) < SHARED * uses:
+            data.block = self.capacity if self.capacity >= len(data.test.pictures) else self.capacity // 2
+        self.distances = torch.zeros(self.draws, len(self.panel.names), len(data.distances))
+
+    @property
+    def data(self) -> JudgedData:
+        """The data set of the trainer."""
+        found = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(found, JudgedData) or not isinstance(found.test, self.kind):
+            raise ValueError(  # noqa: TRY004 - the data come from a config
+                f"this task judges by {self.kind.__name__.lower()}, and data of {type(found).__name__} have none"
+            )
+        return found
+
+    @property
+    @abstractmethod
+    def kind(self) -> type[Triplets | Pairs]:
+        """What the task judges by."""
+
+    def test_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Measure this device's share of a tile of pairs under all draws."""
+        pairs = self.data.distances[batch]
+        rows = pairs[:, 0].unique_consecutive(return_inverse=True)[1]
+        mine = rows % self.trainer.world_size == self.trainer.global_rank
+        if not bool(mine.any()):
+            return
+        self.panel.draw(0)
+        self.distances[:, :, batch[mine]] = self.table.of(pairs[mine], self.device, self.capacity)
+        for draw in range(1, self.draws):
+            self.redrawn.panel.draw(draw)
+            found = self.redrawn.of(pairs[mine], self.device, self.capacity)
+            self.distances[draw, self.random[:, None], batch[mine]] = found
+
+    def on_test_epoch_end(self) -> None:
+        """Bring the shares of all devices together, and score."""
+        summed = self.trainer.strategy.reduce(self.distances.to(self.device), reduce_op="sum")
+        self.distances = torch.as_tensor(summed).cpu()
+        bad = ~self.distances.isfinite().all(-1).all(0)
+        if bool(bad.any()):
+            name = self.panel.names[int(bad.nonzero()[0])]
+            raise DivergedError(f"{name} gives distances that are no numbers", term=name)
+        self.score(self.distances[..., self.data.where])
+
+    @abstractmethod
+    def score(self, distances: Tensor) -> None:
+        """Score the distances (draws, losses, sides, T) of what was judged, and call `note`."""
+
+    @abstractmethod
+    def columns(self) -> dict[str, Any]:
+        """Give what stands beside the distances in the file: pictures and judgements."""
+
+    def note(self, table: ScoreTable, columns: Mapping[str, Any], by_draw: Any) -> None:
+        """Keep the results.
+
+        Args:
+            table: scores with their intervals.
+            columns: further scores by name, one for each loss or one for all.
+            by_draw: the score of each loss and draw, (losses, draws).
+        """
+        self.scored = table
+        each = [{name: float(np.broadcast_to(one, len(self.panel.names))[k]) for name, one in columns.items()}
+                for k in range(len(self.panel.names))]  # fmt: skip
+        if self.draws > 1:
+            spread = [{"draws": self.draws, "sd_of_draws": float(one.std(ddof=1))} for one in by_draw]
+            each = [{**first, **second} for first, second in zip(each, spread, strict=True)]
+        self.found_rows = [{**row, **more} for row, more in zip(table.rows(), each, strict=True)]
+        self.log_dict({f"score/{row['measure']}": row["score"] for row in self.found_rows}, rank_zero_only=True)
+
+    @abstractmethod
+    def worst(self, loss: int) -> list[Tensor]:
+        """Give the pictures where a loss contradicts people most, (N,) a line that is shown, N up to `PICTURES`."""
+
+    def pictures(self, step: int, *, final: bool = False) -> dict[str, Bytes]:
+        """Show where the best losses contradict people most."""
+        order = sorted(range(len(self.panel.names)), key=lambda k: -self.found_rows[k]["score"])[:PICTURED]
+        lines = {re.sub(r"[^A-Za-z0-9.+-]+", "_", self.panel.names[k]): self.worst(k) for k in order}
+        return {
+            f"worst_{name}": images.grid([self.shown(one) for one in some], COLUMNS)
+            for name, some in lines.items()
+            if len(some[0])
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Give a row for each loss."""
+        return self.found_rows
+
+    def files(self) -> dict[str, bytes]:
+        """Give the differences between the losses of a panel, and all distances, as files by their names."""
+        found = {}
+        if len(self.panel.names) > 1:
+            found["differences.csv"] = pd.DataFrame(self.scored.differences()).to_csv(index=False).encode()
+        if self.save_distances:
+            found["distances.parquet"] = self._parquet()
+        return found
+
+    def _parquet(self) -> bytes:
+        columns = self.columns()
+        held = self.distances[..., self.data.where]
+        sides = ("d0", "d1") if held.shape[2] == 2 else ("d",)
+        for (loss, name), draw, (k, side) in product(enumerate(self.panel.names), range(self.draws), enumerate(sides)):
+            which = f"{side} of {name}, draw {draw}" if self.draws > 1 else f"{side} of {name}"
+            columns[which] = held[draw, loss, k].numpy()
+        table = pd.DataFrame(columns)
+        table.attrs.update(content=self.data.fingerprint(), **self.data.facts())
+        file = io.BytesIO()
+        table.to_parquet(file, index=False)
+        return file.getvalue()
+
+    def shown(self, numbers: Tensor) -> Tensor:
+        """Give pictures of the table as images in [0, 1]."""
+        return images.to_float(self.data.test.pictures[numbers])
+
+    @torch.no_grad()
+    def _find_random(self) -> None:
+        """Find the losses that another draw changes, so that the others are measured once.
+
+        Raises:
+            ValueError: there are none.
+        """
+        noise = torch.rand(2, *self.data.test.pictures.shape[1:], generator=generator(0)).to(self.device)
+        made = []
+        for draw in (0, 1):
+            self.panel.draw(draw)
+            (found,) = self.panel.measure(noise[:1], noise[1:])
+            made.append(torch.cat([*found.values()]).cpu())
+        self.random = (made[0] != made[1]).nonzero()[:, 0]
+        if not len(self.random):
+            raise ValueError(f"draws={self.draws}, but nothing is random in {', '.join(self.panel.names)}")
+        names = [self.panel.names[k] for k in self.random.tolist()]
+        self.redrawn = PairDistances(Panel({name: self.panel.losses[name] for name in names}), self.data.test.pictures)
