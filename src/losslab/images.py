@@ -116,6 +116,8 @@ def grid(rows: list[Image], columns: int, border: int = 2) -> UInt8[Tensor, "3 p
         columns: pictures side by side.
         border: white pixels between them.
     """
-    bands = zip(*(batch.split(columns) for batch in rows), strict=True)
+    count, columns = len(rows[0]), min(columns, len(rows[0]))
+    white = rows[0].new_ones(1, *rows[0].shape[1:]).expand(-count % columns, -1, -1, -1)
+    bands = zip(*(torch.cat([batch, white]).split(columns) for batch in rows), strict=True)
     ordered = torch.cat([band for group in bands for band in group])
     return make_grid(to_bytes(ordered).cpu(), nrow=columns, padding=border, pad_value=255)

@@ -62,4 +62,7 @@ def test_grid_pairs_rows() -> None:
     assert picture.shape == (3, 11, 16)
     assert (picture[:, 1:5, 1:5] == 0).all()
     assert (picture[:, 6:10, 1:5] == 255).all()
-    assert images.grid([torch.rand(5, 3, 4, 4), torch.rand(5, 3, 4, 4)], columns=3).shape[0] == 3
+    short = images.grid([torch.zeros(5, 3, 4, 4), torch.full((5, 3, 4, 4), 0.2)], columns=3, border=1)
+    assert short[0, [3, 8, 13, 18], 8].tolist() == [0, 51, 0, 51]
+    assert short[0, [3, 8, 13, 18], 13].tolist() == [0, 51, 255, 255]
+    assert images.grid([black[:2], white[:2]], columns=8, border=1).shape == (3, 11, 11)

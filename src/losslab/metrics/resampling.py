@@ -11,6 +11,11 @@ from losslab.metrics.arrays import Numbers, Whole, indices
 CELLS = 2**22
 """Numbers in a chunk of weights: 32 MiB."""
 
+
+class TooFewError(ValueError):
+    """So few judgements, or pictures, that resamples of them say nothing."""
+
+
 Draw = Callable[[np.random.Generator, int], Numbers]
 """Draws the weights (n, T) of n resamples."""
 
@@ -33,12 +38,12 @@ def resamples(
         pictures: indices of each triplet's or pair's pictures, (T, 3) or (T, 2).
 
     Raises:
-        ValueError: a subset has one triplet only, or more resamples are useless than useful.
+        TooFewError: a subset has one triplet only, or more resamples are useless than useful.
     """
     if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
         raise ValueError(f"samples is a whole number from 1, got {samples!r}")
     if np.bincount(subset).min() < 2:
-        raise ValueError("a subset of one triplet has no interval: every resample of it is the same")
+        raise TooFewError("a subset of one triplet has no interval: every resample of it is the same")
     draw = _of_triplets(subset) if pictures is None else _of_pictures(indices(pictures, "pictures"), len(subset))
     held = needed[:, None] * (subset[:, None] == np.arange(subset.max() + 1))
     generator = np.random.default_rng(seed)
@@ -48,8 +53,9 @@ def resamples(
         useful = (weights @ held > 0).all(-1)
         left, refused = left - int(useful.sum()), refused + int((~useful).sum())
         if refused > samples:
-            raise ValueError(f"more than {samples} resamples leave a subset with nothing to score: too few judgements")
-        yield weights if useful.all() else weights[useful]
+            raise TooFewError(f"more than {samples} resamples leave a subset with nothing to score: too few judgements")
+        if useful.any():
+            yield weights if useful.all() else weights[useful]
 
 
 def share_pictures(pictures: ArrayLike) -> bool:

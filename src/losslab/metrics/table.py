@@ -1,13 +1,22 @@
-"""Scores of losses with their intervals, as rows: one a loss, and one a pair of losses."""
+"""What losses score on the same triplets or pairs, as rows: one a loss, and one a pair of losses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from losslab.metrics.arrays import Numbers
 from losslab.metrics.bootstrap import Bootstrap
-from losslab.metrics.differences import compare
+from losslab.metrics.differences import Differences, compare
+from losslab.metrics.resampling import TooFewError, share_pictures
 
 MEAN, POOLED = "mean", "pooled"
+
+Resample = Callable[[ArrayLike | None], dict[str, Bootstrap]]
+"""Resamples triplets or pairs, or pictures if it is given them; statistics of K losses by name."""
 
 
 @dataclass(frozen=True)
@@ -16,49 +25,44 @@ class ScoreTable:
 
     Args:
         names: of K losses, at least one.
-        by_item: statistics by name, K each, from resampled triplets or pairs.
-        by_picture: the same from resampled pictures, where triplets or pairs share pictures; its intervals count then.
+        estimates: statistics by name, K each.
+        by_item: the same with resamples of triplets or pairs; None where these are too few.
+        by_picture: the same with resamples of pictures, where triplets or pairs share them; its intervals count then.
+        no_interval: why there is none.
+        columns: further numbers by name, one for each loss or one for all.
+        by_draw: the score of each draw of each loss, (D,).
     """
 
     names: Sequence[str]
-    by_item: dict[str, Bootstrap]
-    by_picture: dict[str, Bootstrap] | None = None
-
-    @property
-    def counting(self) -> dict[str, Bootstrap]:
-        """The statistics whose intervals count."""
-        return self.by_picture or self.by_item
+    estimates: Mapping[str, Numbers]
+    by_item: Mapping[str, Bootstrap] | None
+    by_picture: Mapping[str, Bootstrap] | None
+    no_interval: str | None
+    columns: Mapping[str, Numbers | float]
+    by_draw: Sequence[Numbers]
 
     def rows(self) -> list[dict[str, Any]]:
         """Give a row for each loss.
 
         Returns:
-            `score`, the mean over subsets, from `low` to `high` with 95 %, and `like_best`: whether it can't be told
-            from the best loss; where pictures were resampled, the narrower interval of resampled triplets too; and
-            where there are several subsets, `pooled`, each subset's score and the means of groups.
+            `score`, the mean over subsets, from `low` to `high` with 95 %, and, among several losses, `like_best`:
+            whether it can't be told from the best one; where pictures were resampled, the narrower interval of
+            resampled triplets too (`low_alone`, `high_alone`); where there are several subsets, `pooled`, each
+            subset's score and the means of groups; the further columns; and where there are several draws, their
+            number and the standard deviation of a single one's score.
         """
-        main = self.counting[MEAN]
-        low, high = main.interval()
-        like_best = ~compare(main).real[int(main.estimate.argmax())]
-        columns = {"score": main.estimate, "low": low, "high": high}
-        if self.by_picture is not None:
-            columns |= dict(zip(("low_alone", "high_alone"), self.by_item[MEAN].interval(), strict=True))
-        if len(self.counting) > 3:  # beside one subset, its mean and all pooled, which are then the same
-            columns |= {name: one.estimate for name, one in self.counting.items() if name != MEAN}
-        return [
-            {"measure": name, "like_best": str(bool(like_best[k])), **{key: float(v[k]) for key, v in columns.items()}}
-            for k, name in enumerate(self.names)
-        ]
+        return [self._row(k) for k in range(len(self.names))]
 
     def differences(self) -> list[dict[str, Any]]:
-        """Give a row for each pair of losses, the better one first.
+        """Give a row for each pair of losses, the better one first; none where there are no intervals.
 
         Returns:
             `difference` of their scores, from `low` to `high` such that the bands of all pairs hold together with
             95 %, `real`: whether the band leaves out 0, and `p`, corrected for the number of pairs.
         """
-        main = self.counting[MEAN]
-        found = compare(main)
+        if self._counting is None:
+            return []
+        main, found = self._counting[MEAN], self._pairs
         order = main.estimate.argsort(kind="stable")[::-1].tolist()
         return [
             {
@@ -73,3 +77,60 @@ class ScoreTable:
             for place, i in enumerate(order)
             for j in order[place + 1 :]
         ]
+
+    @property
+    def _counting(self) -> Mapping[str, Bootstrap] | None:
+        return self.by_picture or self.by_item
+
+    @cached_property
+    def _pairs(self) -> Differences:
+        assert self._counting is not None
+        return compare(self._counting[MEAN])
+
+    def _row(self, k: int) -> dict[str, Any]:
+        row: dict[str, Any] = {"measure": self.names[k], "score": float(self.estimates[MEAN][k]), **self._interval(k)}
+        if len(self.estimates) > 3:  # beside one subset, its mean and all pooled, which are then the same
+            row |= {name: float(one[k]) for name, one in self.estimates.items() if name != MEAN}
+        row |= {name: float(np.broadcast_to(one, len(self.names))[k]) for name, one in self.columns.items()}
+        draws = self.by_draw[k]
+        return row | ({"draws": len(draws), "sd_of_draws": float(draws.std(ddof=1))} if len(draws) > 1 else {})
+
+    def _interval(self, k: int) -> dict[str, Any]:
+        if self._counting is None:
+            return {"low": None, "high": None, "no_interval": self.no_interval}
+        main = self._counting[MEAN]
+        found: dict[str, Any] = {}
+        if len(self.names) > 1:
+            found["like_best"] = str(not bool(self._pairs.real[int(main.estimate.argmax()), k]))
+        ends = {("low", "high"): main}
+        if self.by_picture is not None and self.by_item is not None:
+            ends[("low_alone", "high_alone")] = self.by_item[MEAN]
+        for names, one in ends.items():
+            found |= {name: float(end[k]) for name, end in zip(names, one.interval(), strict=True)}
+        return found
+
+
+def score_table(
+    names: Sequence[str],
+    estimates: Mapping[str, Numbers],
+    resample: Resample,
+    pictures: ArrayLike,
+    columns: Mapping[str, Numbers | float],
+    by_draw: Sequence[Numbers],
+) -> ScoreTable:
+    """Resample as the data ask for, and put all into a table.
+
+    Args:
+        names: of K losses.
+        estimates: statistics by name, K each.
+        resample: as its type says.
+        pictures: indices of each triplet's or pair's pictures, (T, 3) or (T, 2).
+        columns: as `ScoreTable` has them.
+        by_draw: as `ScoreTable` has them.
+    """
+    try:
+        by_item = resample(None)
+        by_picture = resample(pictures) if share_pictures(pictures) else None
+    except TooFewError as error:
+        return ScoreTable(names, estimates, None, None, str(error), columns, by_draw)
+    return ScoreTable(names, estimates, by_item, by_picture, None, columns, by_draw)

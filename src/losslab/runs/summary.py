@@ -46,7 +46,7 @@ def show(outcome: Outcome) -> None:
     common = {name: value for name, value in rows[0].items() if all(row.get(name) == value for row in rows)}
     say(_scores(title, {**common, "seconds": entry["seconds"]}))
     if len(rows) > 1:
-        say(_rows_table(rows, common))
+        say(rows_table(rows, common))
     if outcome.again:
         how = ", by ".join(["done before", *outcome.notes])
         say(f"{how}; force=true computes it again")
@@ -65,7 +65,7 @@ def _scores(title: str, scores: Mapping[str, Any]) -> Table:
     return table
 
 
-def _rows_table(rows: Sequence[dict[str, Any]], common: Mapping[str, Any]) -> Table:
+def rows_table(rows: Sequence[dict[str, Any]], common: Mapping[str, Any]) -> Table:
     """Make a table of what tells a cell's rows apart, the best one first."""
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in common]
     table = Table()

@@ -7,10 +7,7 @@ import torch
 from torch import Tensor
 
 from losslab.data.judged import Pairs
-from losslab.metrics.bootstrap import Bootstrap, bootstrap_precision
-from losslab.metrics.resampling import share_pictures
-from losslab.metrics.subsets import by_subset
-from losslab.metrics.table import MEAN, ScoreTable
+from losslab.metrics.scoring import score_pairs
 from losslab.tasks.judging import Judging
 
 
@@ -40,22 +37,14 @@ class JND(Judging):
 
     def score(self, distances: Tensor) -> None:
         """Score the distances (draws, losses, 1, T)."""
-        data = self.compared
-        same, where = data.same.numpy(), (data.subset.numpy(), data.subsets)
-        near = distances[:, :, 0].double().numpy().swapaxes(0, 1)  # (losses, draws, T)
-        pictures = torch.stack([data.p0, data.p1], 1).numpy()
-        by_item = bootstrap_precision(near, same, *where, self.samples, self.seed)
-        by_picture = (
-            bootstrap_precision(near, same, *where, self.samples, self.seed, pictures)
-            if share_pictures(pictures)
-            else None
-        )
+        data, each = self.compared, distances.double().numpy().swapaxes(0, 1)
+        pictures = torch.stack([data.p0, data.p1], 1)
         self.note(
-            ScoreTable(self.panel.names, _over_draws(by_item), by_picture and _over_draws(by_picture)),
-            {"pooled": by_item["pooled"].estimate.mean(-1), "chance": by_subset(same, *where)[MEAN]},
-            by_item[MEAN].estimate,
+            score_pairs(
+                self.panel.names, [*each], data.same, data.subset, data.subsets, pictures, self.samples, self.seed
+            )
         )
-        self.ranks = near.mean(1).argsort(-1).argsort(-1)
+        self.ranks = each[:, :, 0].mean(1).argsort(-1).argsort(-1)
 
     @property
     def compared(self) -> Pairs:
@@ -79,8 +68,3 @@ class JND(Judging):
         seen = (data.same < 0.5).nonzero()[:, 0]
         order = seen[torch.from_numpy(self.ranks[loss])[seen].argsort()][: self.PICTURES]
         return [data.p0[order], data.p1[order]]
-
-
-def _over_draws(found: dict[str, Bootstrap]) -> dict[str, Bootstrap]:
-    """Average statistics (losses, draws) over draws."""
-    return {name: Bootstrap(one.estimate.mean(-1), one.samples.mean(-1)) for name, one in found.items()}

@@ -3,11 +3,9 @@
 import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
@@ -122,21 +120,9 @@ class Judging(pl.LightningModule, ABC):
     def columns(self) -> dict[str, Any]:
         """Give what stands beside the distances in the file: pictures and judgements."""
 
-    def note(self, table: ScoreTable, columns: Mapping[str, Any], by_draw: Any) -> None:
-        """Keep the results.
-
-        Args:
-            table: scores with their intervals.
-            columns: further scores by name, one for each loss or one for all.
-            by_draw: the score of each loss and draw, (losses, draws).
-        """
-        self.scored = table
-        each = [{name: float(np.broadcast_to(one, len(self.panel.names))[k]) for name, one in columns.items()}
-                for k in range(len(self.panel.names))]  # fmt: skip
-        if self.draws > 1:
-            spread = [{"draws": self.draws, "sd_of_draws": float(one.std(ddof=1))} for one in by_draw]
-            each = [{**first, **second} for first, second in zip(each, spread, strict=True)]
-        self.found_rows = [{**row, **more} for row, more in zip(table.rows(), each, strict=True)]
+    def note(self, table: ScoreTable) -> None:
+        """Keep the results."""
+        self.scored, self.found_rows = table, table.rows()
         self.log_dict({f"score/{row['measure']}": row["score"] for row in self.found_rows}, rank_zero_only=True)
 
     @abstractmethod
@@ -160,8 +146,8 @@ class Judging(pl.LightningModule, ABC):
     def files(self) -> dict[str, bytes]:
         """Give the differences between the losses of a panel, and all distances, as files by their names."""
         found = {}
-        if len(self.panel.names) > 1:
-            found["differences.csv"] = pd.DataFrame(self.scored.differences()).to_csv(index=False).encode()
+        if differences := self.scored.differences():
+            found["differences.csv"] = pd.DataFrame(differences).to_csv(index=False).encode()
         if self.save_distances:
             found["distances.parquet"] = self._parquet()
         return found

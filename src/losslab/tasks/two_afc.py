@@ -7,11 +7,7 @@ import torch
 from torch import Tensor
 
 from losslab.data.judged import Triplets
-from losslab.metrics.bootstrap import bootstrap_means
-from losslab.metrics.resampling import share_pictures
-from losslab.metrics.subsets import by_subset
-from losslab.metrics.table import MEAN, ScoreTable
-from losslab.metrics.two_afc import accuracy, human_ceiling, oracle, two_afc_scores
+from losslab.metrics.scoring import score_triplets
 from losslab.tasks.judging import Judging
 
 
@@ -40,26 +36,15 @@ class TwoAFC(Judging):
 
     def score(self, distances: Tensor) -> None:
         """Score the distances (draws, losses, 2, T)."""
-        data = self.triplets
-        judge, where = data.judge.numpy(), (data.subset.numpy(), data.subsets)
-        d0, d1 = distances.double().numpy().swapaxes(0, 2)  # (losses, draws, T)
-        scores = two_afc_scores(d0, d1, judge)
-        pictures = torch.stack([data.reference, data.p0, data.p1], 1).numpy()
-        table = ScoreTable(
-            self.panel.names,
-            bootstrap_means(scores.mean(1), *where, self.samples, self.seed),
-            bootstrap_means(scores.mean(1), *where, self.samples, self.seed, pictures)
-            if share_pictures(pictures)
-            else None,
+        data, each = self.triplets, distances.double().numpy().swapaxes(0, 1)
+        pictures = torch.stack([data.reference, data.p0, data.p1], 1)
+        self.note(
+            score_triplets(
+                self.panel.names, [*each], data.judge, data.subset, data.subsets, pictures, self.samples, self.seed
+            )
         )
-        hard = accuracy(d0, d1, judge)
-        columns = {
-            "accuracy": by_subset(hard.scores.mean(1), where[0][hard.counted], data.subsets)[MEAN],
-            "human": by_subset(human_ceiling(judge), *where)[MEAN],
-            "oracle": by_subset(oracle(judge), *where)[MEAN],
-        }
-        self.note(table, columns, by_subset(scores, *where)[MEAN])
-        self.margins = (d1 - d0).mean(1) / np.maximum((d0 + d1).mean(1), np.finfo(np.float64).tiny)
+        d0, d1 = each.mean(1).swapaxes(0, 1)
+        self.margins = (d1 - d0) / np.maximum(d0 + d1, np.finfo(np.float64).tiny)
 
     @property
     def triplets(self) -> Triplets:
