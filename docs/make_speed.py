@@ -1,4 +1,4 @@
-"""Make docs/speed.md of what benchmarks/networks.py measured.
+"""Make docs/speed.md of what benchmarks/networks.py and benchmarks/two_afc.py measured.
 
 python docs/make_speed.py            # or: make docs
 python docs/make_speed.py --check    # exit code 1 if the page is not what would be made
@@ -12,6 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "speed.md"
 MEASURED = ROOT / "benchmarks" / "networks.json"
+JUDGES = ROOT / "benchmarks" / "two_afc.json"
 
 HEAD = """# What loss networks cost
 
@@ -44,6 +45,20 @@ train part without ties, resized to 64 × 64), and how many of its choices bfloa
 | | agrees with people | unchanged by bfloat16 |
 |---|---|---|"""
 
+JUDGING = """## Judging
+
+Triplets a second of `task=two_afc` on {triplets} triplets in BAPPS' layout (PNG files of 256 × 256 pixels, scored at 64 × 64), from files to
+scores, intervals and the saved distances' table; beside it `score_2afc_dataset` of the `lpips` package in batches of 50, whose
+loader decodes what it needs. Measured by `python benchmarks/two_afc.py` in one run, medians of three rounds in turns.
+
+| | triplets a second | the package's loop | × |
+|---|---|---|---|"""
+
+DECODING = """
+Pictures are decoded once, {decoded:.0f} a second, into a file that is mapped into memory; from then on they come at {again:.0f} a second
+(the package's loader gives {theirs:.0f}, each time anew). Scoring takes {most:.0f} a second at most, so reading is not what it waits for.
+BAPPS' 36,344 val triplets with the panel of 40: {hours:.2f} hours, extrapolated."""
+
 TAIL = """Don't read a ranking of networks into the first column: the pictures show one object in one light, so that structure is most of what
 differs (`loss=ssim` reaches .764, `loss=l2` .639 there), and random filters of zero mean look at nothing else. The same random networks
 with torch's own default weights, which see colour, reach .64.
@@ -58,7 +73,7 @@ with torch's own default weights, which see colour, reach .64.
 - More images at a time: from 32 MiB a map on, the C library maps and clears new pages for each tensor, a third of VGG-16's time."""
 
 
-def page(found: dict[str, Any]) -> str:
+def page(found: dict[str, Any], judged: dict[str, Any]) -> str:
     """Write the page."""
     lines = [HEAD.format(**found["machine"])]
     for net in ("alexnet", "vgg16"):
@@ -75,7 +90,25 @@ def page(found: dict[str, Any]) -> str:
         lines += [
             f"| {name} | {one['people']:.3f} | {one['unchanged']:.2%} |" for name, one in found["decisions"].items()
         ]
-    return "\n".join([*lines, "", TAIL, ""])
+    return "\n".join([*lines, "", TAIL, "", *_judging(judged), ""])
+
+
+def _judging(found: dict[str, Any]) -> list[str]:
+    """Give the section on the 2AFC task."""
+    speed, rates = found["triplets a second"], found["pictures a second"]
+    rows = []
+    for name, one in speed.items():
+        if not name.endswith("package"):
+            theirs = speed.get(f"{name}, lpips package")
+            rows.append(f"| {name} | {one:.0f} | " + (f"{theirs:.0f} | {one / theirs:.2f} |" if theirs else "| |"))
+    told = {
+        "decoded": rates["decoded"],
+        "again": rates["opened again"],
+        "theirs": rates["by the package's loader"],
+        "most": max(found["pictures a second that scoring takes"].values()),
+        "hours": found["hours for BAPPS"],
+    }
+    return [JUDGING.format(**found), *rows, DECODING.format(**told)]
 
 
 def _row(name: str, seconds: dict[str, float]) -> str:
@@ -90,7 +123,7 @@ def _row(name: str, seconds: dict[str, float]) -> str:
 
 def main() -> int:
     """Write the page, or check it."""
-    made = page(json.loads(MEASURED.read_text(encoding="utf-8")))
+    made = page(*(json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, JUDGES)))
     if "--check" in sys.argv[1:]:
         return int(PAGE.read_text(encoding="utf-8") != made)
     PAGE.write_text(made, encoding="utf-8")

@@ -1,8 +1,15 @@
-"""Show the distance of two pictures: python src/compare.py a.png b.png loss=l2,lpips network=squeezenet1_1."""
+"""Show how far apart pictures are under any losses: two files, two folders, or one folder within itself.
+
+python src/compare.py a.png b.png loss=l2,lpips network=squeezenet1_1       a line a loss
+python src/compare.py a.png b.png loss=lpips network=squeezenet1_1 map=map.png   where they differ
+python src/compare.py one two loss=l2,ssim out=distances.csv                pictures of the same name, and the mean
+python src/compare.py one loss=l2 pairs=consecutive                         each picture and the next one
+python src/compare.py one loss=l2 pairs=all out=matrix.csv                  each picture and each other one
+"""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,29 +17,48 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from losslab.config import build, load, plain
 from losslab.runs.sentences import in_one_sentence
-from losslab.words import present, sort_words, switch, whole
+from losslab.words import ending, one_of, sort_words, switch, whole
 
 if TYPE_CHECKING:
     from losslab.losses.panel import Panel
-    from losslab.types import Image
 
-OWN = {"size": "", "parts": "false"}
+WORDS = """\
+words: those of train.py, several losses by commas, and
+  size=64            all pictures to 64×64 pixels
+  parts=true         two files: each loss's terms or layers
+  map=map.png        two files: the distance at each pixel, of losses that have maps; map.npy: as numbers
+  missing=skip       two folders: leave out pictures without a partner
+  pairs=consecutive  one folder: each picture and the next one by name; pairs=all: each two
+  first=10           one folder: its first 10 pictures only
+  out=distances.csv  folders: all distances in a file; of pairs=all, a matrix a loss
+"""
+MEANT = {
+    "two pictures": ("size", "parts", "map"),
+    "two folders": ("size", "missing", "out"),
+    "one folder": ("size", "pairs", "first", "out"),
+}
+"""What of the words of its own each way to compare takes."""
 
 
-def compare(files: Sequence[Path], size: int | None, words: Sequence[str], *, parts: bool) -> None:
-    """Print the distance of two files under each loss that the words ask for.
+def way(paths: Sequence[Path], own: Mapping[str, str]) -> str:
+    """Tell which of `MEANT` is asked for.
 
     Raises:
-        ValueError: there are not two files, they are of two sizes, or a word or picture is refused.
+        FileNotFoundError: a path is not there.
+        ValueError: the paths are neither, or a word belongs to another way.
     """
-    settings = dict(asked(words))
-    if len(files) != 2:
-        raise ValueError(f"two pictures are compared, got {len(files)}: {', '.join(map(str, files)) or 'none'}")
-    present(files)
-    a, b, line = read(files, size)
-    table = [("loss", "distance"), *rows(panel_of(settings), a, b, parts=parts)]
-    width = max(len(name) for name, _ in table)
-    print(line, *(f"{name:{width}}  {number}" for name, number in table), sep="\n")
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file {path}")
+    kinds = [path.is_dir() for path in paths]
+    found = {(False, False): "two pictures", (True, True): "two folders", (True,): "one folder"}.get(tuple(kinds))
+    if found is None:
+        given = ", ".join(map(str, paths)) or "none"
+        raise ValueError(f"two pictures, two folders or one folder are compared, got {len(paths)}: {given}")
+    wrong = [key for key, value in own.items() if value and key not in MEANT[found]]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is no word for {found}; these take {', '.join(MEANT[found])}")
+    return found
 
 
 def asked(words: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -50,62 +76,46 @@ def asked(words: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield " ".join(told), plain(load(*some))["loss"]
 
 
-def read(files: Sequence[Path], size: int | None) -> "tuple[Image, Image, str]":
-    """Read two pictures, (1, 3, H, W) each, and say of what size they are.
-
-    Raises:
-        ValueError: a file is no picture, or their sizes differ and none is asked for.
-    """
-    from losslab import images  # torch takes seconds, which a wrong word should not wait for
-
-    found = [images.to_float(images.read(file))[None] for file in files]
-    if size is not None:
-        found = [images.resize(one, size, size) for one in found]
-    sizes = [f"{one.shape[-2]}×{one.shape[-1]}" for one in found]
-    if sizes[0] != sizes[1]:
-        both = " and ".join(f"{file} {side}" for file, side in zip(files, sizes, strict=True))
-        raise ValueError(f"the pictures differ in height × width: {both}; size=64 resizes both to 64×64")
-    how = "" if size is None else "resized to "
-    line = f"{' and '.join(map(str, files))}, {how}{sizes[0]} pixels{' (bilinear, antialiased)' if how else ''}"
-    return found[0], found[1], line
-
-
-def panel_of(settings: dict[str, dict[str, Any]]) -> "Panel":
-    """Build all losses as one panel; members of panels go by their own names where they can."""
-    from losslab.losses.panel import Panel
+def panel_of(settings: Mapping[str, dict[str, Any]]) -> "Panel":
+    """Build all losses as one panel; members of a single panel go by their own names."""
+    from losslab.losses.panel import Panel, several
 
     built = {name: build(loss) for name, loss in settings.items()}
-    members: dict[str, Any] = {}
-    for name, one in built.items():
-        if isinstance(one, Panel):
-            members |= {f"{name}: {each}" if len(built) > 1 else each: loss for each, loss in one.losses.items()}
-        else:
-            members[name or one.name] = one
-    return Panel(members)
+    only = next(iter(built.values()))
+    if len(built) == 1 and isinstance(only, Panel):
+        return only
+    return several({name or one.name: one for name, one in built.items()})
 
 
-def rows(panel: "Panel", a: "Image", b: "Image", *, parts: bool) -> Iterator[tuple[str, str]]:
-    """Give each loss and its distance, and below it, where asked for and several, its terms."""
-    import torch
+def compare(paths: Sequence[Path], own: Mapping[str, str], words: Sequence[str]) -> None:
+    """Check all words, then print and write what they ask for.
 
-    (table,) = panel.measure(a, b)
-    for name, distance in table.items():
-        yield name, f"{distance.item():.6g}"
-        if parts:
-            loss = panel.losses[name]
-            with torch.no_grad():
-                terms = loss.parts(loss.encode(a), loss.encode(b))
-            if len(terms) > 1:
-                yield from ((f"  {term}", f"{share.item():.6g}") for term, share in terms.items())
+    Raises:
+        ValueError: a word, a picture or a folder is refused.
+    """
+    settings = dict(asked(words))
+    found = way(paths, own)
+    size, first = (whole(key, own[key]) if own[key] else None for key in ("size", "first"))
+    parts = switch("parts", own["parts"] or "false")
+    chart, out = ending("map", own["map"], (".png", ".npy")), ending("out", own["out"], (".csv",))
+    skip = one_of("missing", own["missing"] or "error", ("error", "skip")) == "skip"
+    pairs = one_of("pairs", own["pairs"], ("consecutive", "all")) if found == "one folder" else ""
+    # These import torch, which takes seconds that a wrong word should not wait for.
+    from losslab.comparing.one_folder import one_folder
+    from losslab.comparing.two_folders import two_folders
+    from losslab.comparing.two_pictures import two_pictures
+
+    panel = panel_of(settings)
+    if found == "one folder":
+        one_folder(panel, paths[0], size, out, pairs, first)
+    elif found == "two folders":
+        two_folders(panel, paths, size, out, skip=skip)
+    else:
+        two_pictures(panel, paths, size, chart, parts=parts)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    words_help = (
-        "as for train.py, several losses by commas; and size=64 (both to 64×64 pixels), parts=true (terms, layers)"
-    )
-    parser.add_argument("words", nargs="*", metavar="FILE|key=value", help=words_help)
+    parser = argparse.ArgumentParser(description=__doc__, epilog=WORDS, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="FILE|FOLDER|key=value")
     with in_one_sentence():
-        given, own, rest = sort_words(parser.parse_args().words, OWN)
-        side = whole("size", own["size"]) if own["size"] else None
-        compare(given, side, rest, parts=switch("parts", own["parts"]))
+        compare(*sort_words(parser.parse_args().words, dict.fromkeys(chain.from_iterable(MEANT.values()), "")))

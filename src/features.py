@@ -2,12 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from losslab.config import build, load, plain
-from losslab.networks.layers import canonical_layers, chosen_layers
+from losslab.networks.layers import flat_layers
 from losslab.runs.sentences import in_one_sentence
 from losslab.words import present, sort_words, whole
 
@@ -20,7 +19,7 @@ def draw_features(files: Sequence[Path], channels: int, out: Path, settings: dic
     Raises:
         ValueError: there is no file, one is no picture or too small, or the output is to be no PNG.
     """
-    layers = asked(settings["network"], settings["layer"])
+    layers = flat_layers(settings["network"], settings["layer"])
     if not files:
         raise ValueError("which pictures? give at least one file")
     if out.suffix != ".png":
@@ -44,14 +43,6 @@ def draw_features(files: Sequence[Path], channels: int, out: Path, settings: dic
         shown = {name: (image, found[name][layer]) for name, image in pictures.items()}
         images.write(path, feature_maps(f"{network.draw(0)}; {layer}", shown, channels))
         print(path)
-
-
-def asked(network: dict[str, Any], layer: Any) -> list[str]:
-    """Give the canonical names of layers, whether they are meant for one loss or for several."""
-    names = chosen_layers(network, layer)
-    return canonical_layers(
-        network, [*dict.fromkeys(chain.from_iterable([one] if isinstance(one, str) else one for one in names))]
-    )
 
 
 if __name__ == "__main__":

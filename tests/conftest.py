@@ -9,7 +9,7 @@ os.environ.setdefault("LOSSLAB_OFFLINE", "1")  # no test may need the network
 from jaxtyping import install_import_hook
 
 # Shapes and types in the annotations are checked at run time, here and nowhere else.
-SCIENCE = ("images", "losses", "networks", "comparisons", "models", "data", "tasks")
+SCIENCE = ("images", "losses", "networks", "comparisons", "models", "data", "metrics", "tasks")
 install_import_hook([f"losslab.{part}" for part in SCIENCE], "shape_checks.checked")
 
 import subprocess

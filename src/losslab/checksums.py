@@ -38,23 +38,26 @@ def sha256_of(path: Path | str) -> str:
     return _sha256(place.resolve(), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
-def difference(path: Path, sha256: str, size: int | None = None) -> str:
+def difference(path: Path, sha256: str | None, size: int | None = None) -> str:
     """Say how a file differs from the one that is wanted; nothing where it doesn't.
 
     Args:
         path: of the file.
-        sha256: the wanted one, or its first 8 digits or more.
+        sha256: the wanted one, or its first 8 digits or more; None where it is unknown, and only what is no file of
+            data at all can be told.
         size: the wanted one in bytes, if known.
 
     Raises:
         ValueError: `sha256` is none.
         FileNotFoundError: there is no such file.
     """
-    wanted = sha256.lower()
-    if not re.fullmatch("[0-9a-f]{8,64}", wanted):
+    wanted = None if sha256 is None else sha256.lower()
+    if wanted is not None and not re.fullmatch("[0-9a-f]{8,64}", wanted):
         raise ValueError(f"a sha256 is 64 hexadecimal digits, of which the first 8 are enough, got {sha256!r}")
     if size is not None and path.stat().st_size != size:
         return f"it has {path.stat().st_size} bytes, expected {size}{_looks_like(path)}"
+    if wanted is None:
+        return _looks_like(path).removeprefix("; ")
     found = sha256_of(path)
     return "" if found.startswith(wanted) else f"its sha256 is {found}, expected {wanted}{_looks_like(path)}"
 

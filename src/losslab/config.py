@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from losslab.checksums import sha256_of
 from losslab.networks.layers import chosen_layers, is_panel
+from losslab.networks.names import instead
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONF = CHECKOUT / "conf"
@@ -74,6 +75,11 @@ def load(*overrides: str) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", list(overrides))
+
+
+def unlisted(group: str, option: str, known: Sequence[str]) -> str | None:
+    """Say what to choose instead of an option without a file, where its group knows more than the nearest name."""
+    return instead(option, known) if group == "network" else None
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The only file that touches the network: one file from one address, whole and checked, or not there."""
 
+import base64
 import contextlib
-import fcntl
+import hashlib
 import http.client
 import logging
 import os
@@ -11,13 +12,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
+from losslab.alone import alone
 from losslab.checksums import difference
-from losslab.files import replace
+from losslab.files import replace, write_text
 
 OFFLINE = "LOSSLAB_OFFLINE"
 """The environment variable that forbids the network: 1 does, 0 or nothing does not."""
@@ -50,19 +52,28 @@ class _Wanted:
 
     url: str
     to: Path
-    sha256: str
+    sha256: str | None
     size: int | None
+    login: tuple[str, str] | None = field(repr=False)
 
     @property
     def part(self) -> Path:
         """Name the file that holds what came so far; of its content alone, so that a later process goes on with it."""
-        return self.to.with_name(f".{self.to.name}.{self.sha256[:16]}.part")
+        content = self.sha256 or "unchecked-" + hashlib.sha256(self.url.encode()).hexdigest()[:6]
+        return self.to.with_name(f".{self.to.name}.{content[:16]}.part")
+
+    @property
+    def state(self) -> Path:
+        """Name the file that holds the server's word for the state of its file, where no checksum is known."""
+        return self.part.with_suffix(".state")
 
     def __str__(self) -> str:
         """Say how to get the file by hand."""
-        size = "" if self.size is None else f" and {self.size} bytes"
-        digits = "that begins with " if len(self.sha256) < 64 else ""
-        return f"get {self.url} by other means, with the sha256 {digits}{self.sha256}{size}, and put it at {self.to}"
+        facts = [] if self.size is None else [f"{self.size} bytes"]
+        if self.sha256 is not None:
+            facts.insert(0, f"the sha256 {'that begins with ' if len(self.sha256) < 64 else ''}{self.sha256}")
+        known = f", with {' and '.join(facts)}," if facts else ""
+        return f"get {self.url} by other means{known} and put it at {self.to}"
 
 
 def is_offline() -> bool:
@@ -70,22 +81,27 @@ def is_offline() -> bool:
     return os.environ.get(OFFLINE, "0") not in ("", "0")
 
 
-def fetch(url: str, to: Path, sha256: str, size: int | None = None) -> Path:
+def fetch(
+    url: str, to: Path, sha256: str | None, size: int | None = None, login: tuple[str, str] | None = None
+) -> Path:
     """Have a file on this machine: at once where it lies there already, else from its address.
 
     What comes is kept in a hidden file beside `to`, which a later try or process goes on with if the server can.
     Whether the parts make a whole is told by the checksum, so no server's word is needed that its file is the same.
     The file gets its name when it is complete, checked and on the disk.
 
-    Of several processes one downloads, and the others wait (flock). Linux passes these locks on to an NFS server;
-    where a mount keeps them to the machine, two machines may write to the same hidden file: then the checksum fails
-    for both and nothing gets the final name.
+    Where no checksum is known, a server's word has to do: a part is gone on with only if the server names states of its
+    file (ETag or Last-Modified) and says that this one is the same, and complete is what has the promised length.
+
+    Of several processes one downloads, and the others wait (`alone`). Where a mount keeps locks to the machine, two
+    machines may write to the same hidden file: then the checksum fails for both and nothing gets the final name.
 
     Args:
         url: of the file, http or https.
         to: where it should lie.
-        sha256: of its content, or the first 8 digits or more.
+        sha256: of its content, or the first 8 digits or more; None where nobody has told it: note down the one found.
         size: in bytes, if known.
+        login: name and password for this address (HTTP's basic authentication), told to no other that it leads to.
 
     Returns:
         `to`.
@@ -95,12 +111,12 @@ def fetch(url: str, to: Path, sha256: str, size: int | None = None) -> Path:
             has no such file; the message names address, checksum and place.
         ValueError: what lies there or was sent is another file; of the latter nothing is left.
     """
-    wanted = _Wanted(url, to, sha256.lower(), size)
+    wanted = _Wanted(url, to, None if sha256 is None else sha256.lower(), size, login)
     if not to.exists():
         if is_offline():
             raise DownloadError(f"{to.name} is not here, and {OFFLINE} forbids the network: {wanted}")
         to.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(to):
+        with alone(to, "downloads"):
             if not to.exists():
                 _download(wanted)
                 return to
@@ -110,33 +126,11 @@ def fetch(url: str, to: Path, sha256: str, size: int | None = None) -> Path:
     return to
 
 
-@contextlib.contextmanager
-def _alone(to: Path) -> Iterator[None]:
-    """Wait until no other process downloads this file."""
-    path = to.with_name(f".{to.name}.lock")
-    while True:
-        file = path.open("ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for another process that downloads %s", to.name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        # Who was before us has removed its lock: somebody else may hold a new one under the same name.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                break
-        file.close()
-    with file:
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
 def _download(wanted: _Wanted) -> None:
     is_resumed = wanted.part.exists()
     _receive_all(wanted)
     found = difference(wanted.part, wanted.sha256, wanted.size)
+    wanted.state.unlink(missing_ok=True)
     if not found:
         replace(wanted.part, wanted.to)
         return
@@ -170,14 +164,14 @@ def _receive_all(wanted: _Wanted) -> None:
 
 def _receive(wanted: _Wanted) -> bool:
     """Ask for what is missing of a file, and tell whether all that was promised came."""
-    have = wanted.part.stat().st_size if wanted.part.exists() else 0
-    headers = {"User-Agent": "losslab"} | ({"Range": f"bytes={have}-"} if have else {})
-    request = urllib.request.Request(_checked(wanted.url), headers=headers)  # noqa: S310 - the scheme is checked
-    with _opener().open(request, timeout=TIMEOUT) as response, wanted.part.open("ab") as file:
+    have = _have(wanted)
+    with _opener().open(_request(wanted, have), timeout=TIMEOUT) as response, wanted.part.open("ab") as file:
         begin = _begin(response)
         if begin > have:
             raise http.client.HTTPException(f"asked for bytes from {have}, and got those from {begin}")
         file.truncate(begin)
+        if wanted.sha256 is None:
+            _compare_states(wanted, response, begin)
         length = response.headers["Content-Length"]
         end = begin + int(length) if length else wanted.size
         with _bar(wanted.to.name, begin, end) as advance:
@@ -188,6 +182,41 @@ def _receive(wanted: _Wanted) -> bool:
                 if wanted.size is not None and begin > wanted.size:
                     return True  # too much: the check will say so, and an endless answer has an end
     return end is None or begin >= end
+
+
+def _have(wanted: _Wanted) -> int:
+    """Count the bytes that can be gone on with."""
+    if not wanted.part.exists():
+        return 0
+    if wanted.sha256 is None and not wanted.state.exists():
+        wanted.part.unlink()  # of which state of the file it is the beginning, nobody can tell
+        return 0
+    return wanted.part.stat().st_size
+
+
+def _request(wanted: _Wanted, have: int) -> urllib.request.Request:
+    request = urllib.request.Request(_checked(wanted.url), headers={"User-Agent": "losslab"})  # noqa: S310 - checked
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+        if wanted.sha256 is None:
+            request.add_header("If-Range", wanted.state.read_text(encoding="ascii"))
+    if wanted.login is not None:
+        secret = base64.b64encode(":".join(wanted.login).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {secret}")
+    return request
+
+
+def _compare_states(wanted: _Wanted, response: http.client.HTTPResponse, begin: int) -> None:
+    """Keep the server's word for the state of the file that it begins to send; what follows must be of the same."""
+    state = response.headers["ETag"] or response.headers["Last-Modified"] or ""
+    is_same = bool(begin) and state == wanted.state.read_text(encoding="ascii")
+    if is_same:
+        return
+    wanted.state.unlink(missing_ok=True)
+    if begin:
+        raise http.client.HTTPException("the end of the file in another state came")
+    if state and state.isascii() and not state.startswith("W/"):  # a weak one says too little: RFC 9110, 13.1.5
+        write_text(wanted.state, state)
 
 
 def _begin(response: http.client.HTTPResponse) -> int:

@@ -18,7 +18,7 @@ def sort_words(words: Sequence[str], own: Mapping[str, str]) -> tuple[list[Path]
         >>> sort_words(["a.png", "size=64", "loss=l2"], {"size": "", "parts": "false"})
         ([PosixPath('a.png')], {'size': '64', 'parts': 'false'}, ['loss=l2'])
     """
-    files = [word for word in words if "=" not in word or Path(word).is_file()]
+    files = [word for word in words if "=" not in word or Path(word).is_file() or ("/" in word and Path(word).is_dir())]
     settings = [word for word in words if word not in files]
     pairs = [word.partition("=") for word in settings]
     given = {key: value for key, _, value in pairs if key in own}
@@ -49,6 +49,28 @@ def switch(key: str, value: str) -> bool:
     if value.lower() not in ("true", "false"):
         raise ValueError(f"{key} is true or false, got {value!r}")
     return value.lower() == "true"
+
+
+def one_of(key: str, value: str, choices: Sequence[str]) -> str:
+    """Read one of several words.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if value not in choices:
+        raise ValueError(f"{key} is {' or '.join(choices)}, got {value!r}")
+    return value
+
+
+def ending(key: str, value: str, suffixes: Sequence[str]) -> Path | None:
+    """Read the name of a file to write, None for no word.
+
+    Raises:
+        ValueError: it ends otherwise, or is a folder.
+    """
+    if value and (Path(value).suffix not in suffixes or Path(value).is_dir()):
+        raise ValueError(f"{key} is the name of a file that ends in {' or '.join(suffixes)}, got {value}")
+    return Path(value) if value else None
 
 
 def present(files: Sequence[Path]) -> None:

@@ -13,11 +13,15 @@ import yaml
 from losslab.config import CONF, build, load, plain
 
 ROOT = CONF.parent
-OPTIONS = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
+FILES = [path.relative_to(CONF) for path in CONF.glob("*/*.yaml")]
+OPTIONS = sorted(
+    path.with_suffix("").as_posix() for path in FILES if path.parent.name != "experiment"
+)  # test_experiments.py
 NEEDS = {
     "data/folder": ["data.root=."],
     "loss/lpips": ["weights=random"],
     "loss/dists": ["weights=random"],
+    "data/triplet_table": ["data.table=x.csv"],
     "network/torchvision": ["network.architecture.name=convnext_tiny"],
     "network/timm": ["network.architecture.name=resnet10t"],
     "weights/file": ["weights.path=README.md"],
@@ -82,7 +86,9 @@ def imports(path: Path) -> set[str]:
 MAY_IMPORT = {
     "types": set(),
     "checksums": set(),
-    "download": {"checksums", "files"},
+    "alone": set(),
+    "unpack": set(),
+    "download": {"alone", "checksums", "files"},
     "seeds": set(),
     "files": set(),
     "words": set(),
@@ -94,11 +100,12 @@ MAY_IMPORT = {
     "losses": {"types", "images", "seeds", "checksums", "networks", "comparisons", "losses"},
     "figures": {"types", "images", "comparisons", "figures"},
     "models": {"types", "images", "seeds", "models"},
-    "data": {"types", "images", "seeds", "data"},
-    "tasks": {"types", "images", "losses", "models", "data", "optimizers", "divergence", "tasks"},
+    "data": {"types", "images", "seeds", "alone", "checksums", "download", "files", "unpack", "data"},
+    "metrics": {"types", "metrics"},
+    "tasks": {"types", "images", "seeds", "losses", "models", "data", "metrics", "optimizers", "divergence", "tasks"},
     "config": {"checksums", "networks"},
     "runs": {"types", "images", "files", "config", "divergence", "runs"},
-    "reports": {"files", "config", "runs", "reports"},
+    "reports": {"files", "config", "metrics", "runs", "reports"},
 }
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losslab.comparisons.base import Comparison, check_switch
+from losslab.comparisons.base import Comparison, check_number, check_switch, check_whole
 from losslab.comparisons.cosine import Cosine
 from losslab.comparisons.dot import Dot
 from losslab.comparisons.mean import Mean
-from losslab.comparisons.sort import Sort
+from losslab.comparisons.sort import Sort, ascending
 from losslab.comparisons.spatial import Spatial, unit
 from losslab.comparisons.study import study
 from losslab.comparisons.sum import Sum
@@ -102,6 +102,27 @@ def test_sorting_has_a_gradient() -> None:
         assert torch.autograd.gradcheck(lambda a, b: compared(Sort(normalize=normalize), a, b), (x, y))  # noqa: B023
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("count", [7, 40_000])
+def test_gradients_of_sorting_are_torchs(dtype: torch.dtype, count: int) -> None:
+    """Bit for bit for different values, beyond what 16 bits can number too; equal ones share theirs in some order."""
+    x = (torch.randperm(2 * count).view(2, count) / 64).to(torch.float64)
+    x = (x if dtype == torch.float64 else x.to(dtype)).requires_grad_()
+    weights = torch.randn(2, count).to(dtype)
+    found, expected = (torch.autograd.grad(way(x), x, weights)[0] for way in (ascending, lambda y: y.sort(-1).values))
+    if dtype == torch.float64 or count == 7:
+        assert torch.equal(found, expected)
+    assert found.dtype == dtype
+    tied = torch.zeros(2, count).requires_grad_()
+    (found,) = torch.autograd.grad(ascending(tied), tied, weights.float())
+    assert torch.equal(found.sort(-1).values, weights.float().sort(-1).values)
+
+
+def test_sorting_has_a_second_derivative() -> None:
+    x = torch.randn(3, 5).double().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda a: ascending(a).pow(3), x)
+
+
 def test_no_gradient_at_a_place_of_zeros() -> None:
     """A ReLU leaves places without any feature; a norm there has no derivative, and 1 / 1e-10 would be a huge one."""
     x = torch.rand(1, 4, 3, 3)
@@ -175,6 +196,21 @@ def test_sums_need_a_weight_for_each() -> None:
         Sum({"sort": Sort(), "dot": Dot()}, {"dot": 1.0})
     with pytest.raises(ValueError, match="one weight"):
         Sum({}, {})
+
+
+def spoilt(**weights: Any) -> Sum:
+    return Sum({"sort": Sort(), "dot": Dot()}, {"sort": 1.0, "dot": 1.0, **weights})
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf, True])
+def test_weights_of_sums_are_numbers_from_zero(bad: float) -> None:
+    """A negative weight makes far images near; with zeros alone all images are alike, with some a term is left out."""
+    with pytest.raises(ValueError, match=f"weights of dot is a number from 0, got {bad}"):
+        spoilt(dot=bad)
+    with pytest.raises(ValueError, match="weights are all 0, so that nothing is compared: sort, dot"):
+        spoilt(sort=0.0, dot=0.0)
+    x, y = pair()
+    torch.testing.assert_close(compared(spoilt(dot=0.0), x, y), compared(Sort(), x, y))
 
 
 def test_recipes() -> None:
@@ -306,8 +342,37 @@ def test_wrong_words_are_refused() -> None:
         Spatial(weights=torch.tensor([1.0, -1.0]))
     with pytest.raises(ValueError, match="a vector of numbers from 0"):
         Spatial(weights=torch.tensor([1.0, torch.nan]))
-    with pytest.raises(ValueError, match="3 weights for 1 channels"):
-        Spatial(weights=torch.ones(3)).encode(torch.rand(1, 1, 2, 2))
+    with pytest.raises(ValueError, match=r"a vector of numbers from 0, got \(2,\) from 1.0 to inf"):
+        Spatial(weights=torch.tensor([1.0, torch.inf]))
+    with pytest.raises(ValueError, match="3 weights for 2 channels"):
+        Spatial(weights=torch.ones(3)).encode(torch.rand(1, 2, 2, 2))
+
+
+@pytest.mark.parametrize("comparison", [Spatial(), Mean(), Sort(), Cosine(), Sum({"a": Sort()}, {"a": 1.0})])
+def test_one_channel_is_not_normalised(comparison: Comparison[Any]) -> None:
+    """Divided by its own size a number is its sign: all images would be alike after a ReLU."""
+    with pytest.raises(ValueError, match="normalised features of one channel are their signs: take another layer"):
+        comparison.encode(torch.rand(1, 1, 2, 2))
+    assert compared(Spatial(normalize=False), torch.rand(1, 1, 2, 2), torch.rand(1, 1, 2, 2)) > 0
+
+
+@pytest.mark.parametrize("bad", ["half", "0.5", None, True, math.nan, math.inf, -0.5, 0, 1, 1.5])
+def test_numbers_are_numbers_in_their_range(bad: Any) -> None:
+    """A word, a switch, infinity or a number out of range is refused by one sentence; the range is named."""
+    with pytest.raises(ValueError, match=r"^h is a number more than 0 and less than 1, got "):
+        check_number("h", bad, above=0, below=1)
+    check_number("h", 0.5, above=0, below=1)
+    for end in (0, 1):
+        check_number("h", end, least=0, most=1)
+        with pytest.raises(ValueError, match=r"^h is a number from 0.25 and at most 0.75, got "):
+            check_number("h", end, least=0.25, most=0.75)
+
+
+@pytest.mark.parametrize("bad", ["two", "2", 2.5, 2.0, True, 0, -1, math.nan, None])
+def test_whole_numbers(bad: Any) -> None:
+    with pytest.raises(ValueError, match=r"^count is a whole number from 1, got "):
+        check_whole("count", bad, 1)
+    check_whole("count", 1, 1)
 
 
 @pytest.mark.parametrize("word", ["no", "each", 1, None])
@@ -321,3 +386,6 @@ def test_the_study_knows_each_and_no_other_word() -> None:
     assert list(study(["sort"], normalize="each")) == ["sort", "sort, raw"]
     with pytest.raises(ValueError, match="normalize is true or false, got 'no'"):
         study(["spatial"], normalize="no")
+    for names in ([], ["sort", "sort"], "sort"):
+        with pytest.raises(ValueError, match="names is a list of some of spatial, mean, .*, each once, got"):
+            study(names)

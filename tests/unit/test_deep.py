@@ -8,13 +8,14 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
-from losslab.comparisons.base import Comparison
+from losslab.comparisons.base import Comparison, check_weights
+from losslab.comparisons.contextual import Contextual
 from losslab.comparisons.cosine import Cosine
 from losslab.comparisons.mean import Mean
 from losslab.comparisons.sort import Sort
 from losslab.comparisons.spatial import Spatial
 from losslab.config import build, load, plain
-from losslab.losses.deep import Deep, size_of
+from losslab.losses.deep import Deep, by_layer, size_of
 from losslab.losses.weighted_sum import WeightedSum
 from losslab.networks.base import LossNetwork
 from losslab.networks.layers import canonical_layers
@@ -87,6 +88,18 @@ def test_zero_mean_switch(choice: str, first_mean: int, second_mean: int) -> Non
     first, second, *_ = convolutions(deep(f"weights.zero_mean={choice}"))
     assert (first.weight.mean(dim=(2, 3)).abs().max() > 1e-6) == bool(first_mean)
     assert (second.weight.mean(dim=(2, 3)).abs().max() > 1e-6) == bool(second_mean)
+
+
+@pytest.mark.parametrize(("network", "choice"), [("cnn_channels", "first"), ("squeezenet1_1", "all")])
+def test_filters_of_one_pixel_keep_their_mean(network: str, choice: str) -> None:
+    """Without it they are zero, and so is every distance."""
+    for mean in ("none", choice):
+        words = [f"network={network}", "weights=random", f"weights.zero_mean={mean}"]
+        make = build(plain(load("loss=deep", *words))["loss"]["network"])
+        if mean == "none":
+            assert make(select=2).layers
+    with pytest.raises(ValueError, match=f"zero_mean={choice} leaves nothing of filters of one pixel, which .* of "):
+        make(select=2)
 
 
 def test_kaiming_scale() -> None:
@@ -230,11 +243,29 @@ def test_a_comparison_for_each_layer() -> None:
         ({"layer_weights": [1.0, 2.0]}, "layer_weights has 2 entries for 3 layers: half, quarter, eighth"),
         ({"layer_weights": {"half": 1.0, "relu1": 2.0}}, "layer_weights is for the layers half, relu1, but"),
         ({"compare": [L1]}, "compare has 1 entries for 3 layers"),
+        ({"layer_weights": [1.0, -1.0, 2.0]}, "layer_weights of quarter is a number from 0, got -1.0"),
+        ({"layer_weights": [1.0, 2.0, float("inf")]}, "layer_weights of eighth is a number from 0, got inf"),
+        ({"layer_weights": [float("nan"), 1.0, 2.0]}, "layer_weights of half is a number from 0, got nan"),
+        ({"layer_weights": [0, 0.0, 0]}, "layer_weights are all 0, so that nothing is compared: half, quarter, eighth"),
     ],
 )  # fmt: skip
 def test_wrong_settings_name_the_layers(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Deep(Pools, LAYERS, **{"compare": L1, **arguments})
+
+
+def test_refused_features_name_their_layer() -> None:
+    """Among several layers, the one that a comparison can't take."""
+    loss = Deep(Pools, LAYERS, Contextual())
+    assert loss(torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)).isfinite().all()
+    with pytest.raises(ValueError, match="^layer eighth: contextual looks for the best of several places, but"):
+        loss.encode(torch.rand(2, 3, 8, 8))
+
+
+def test_words_are_no_weights() -> None:
+    """A word is one value for all layers, not a list of letters."""
+    with pytest.raises(ValueError, match="layer_weights of half is a number from 0, got 'abc'"):
+        check_weights("layer_weights", by_layer("layer_weights", "abc", LAYERS))
 
 
 def test_maps() -> None:

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import bapps_tree
 import pytest
 
 from losslab import download
@@ -368,3 +369,83 @@ def test_bar_only_where_a_person_looks(site: Site, tmp_path: Path, capfd: pytest
     """A log file gets no progress bar."""
     fetch(site.url, tmp_path / "net.pth", SHA256)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def tree_site(site: Site) -> Iterator[bapps_tree.Site]:
+    """Give a server that names the state of its files."""
+    with bapps_tree.serving(bapps_tree.Site({"/jnd.tar.gz": CONTENT})) as found:
+        yield found
+
+
+def test_unknown_checksum_is_allowed_when_said(tree_site: bapps_tree.Site, tmp_path: Path) -> None:
+    """With None for it the file comes whole; one that is there is taken as it is."""
+    to = tmp_path / "jnd.tar.gz"
+    assert fetch(f"{tree_site.url}/jnd.tar.gz", to, None).read_bytes() == CONTENT
+    assert fetch(f"{tree_site.url}/jnd.tar.gz", to, None) == to
+    assert len(tree_site.asked) == 1
+    assert left(tmp_path) == ["jnd.tar.gz"]
+
+
+def test_unchecked_file_has_its_size(tree_site: bapps_tree.Site, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="bytes, expected 5"):
+        fetch(f"{tree_site.url}/jnd.tar.gz", tmp_path / "jnd.tar.gz", None, 5)
+    assert left(tmp_path) == []
+
+
+def test_unchecked_web_page_is_refused(tree_site: bapps_tree.Site, tmp_path: Path) -> None:
+    """What is no data at all is told without a checksum too."""
+    tree_site.plans = ["page"]
+    with pytest.raises(ValueError, match="sent another file .*it holds a web page"):
+        fetch(f"{tree_site.url}/jnd.tar.gz", tmp_path / "jnd.tar.gz", None)
+    (tmp_path / "jnd.tar.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match="is not the file of .*it is empty; remove it"):
+        fetch(f"{tree_site.url}/jnd.tar.gz", tmp_path / "jnd.tar.gz", None)
+    assert left(tmp_path) == ["jnd.tar.gz"]
+
+
+def test_unchecked_file_is_resumed_in_its_state(tree_site: bapps_tree.Site, tmp_path: Path) -> None:
+    """Without a checksum the server's word for the state of its file joins the parts, in this process or later."""
+    tree_site.plans = ["half", "half", "half"]
+    with pytest.raises(DownloadError, match="closed the connection early"):
+        fetch(f"{tree_site.url}/jnd.tar.gz", tmp_path / "jnd.tar.gz", None)
+    assert fetch(f"{tree_site.url}/jnd.tar.gz", tmp_path / "jnd.tar.gz", None).read_bytes() == CONTENT
+    begins = [asked and int(asked[6:-1]) for _, asked in tree_site.asked]
+    assert begins == [None, HALF, HALF * 3 // 2, HALF * 7 // 4]
+    assert left(tmp_path) == ["jnd.tar.gz"]
+
+
+def test_unchecked_file_of_another_state_begins_anew(tree_site: bapps_tree.Site, tmp_path: Path) -> None:
+    """Two states of a file are never joined, neither by a server that knows better nor by one that is deaf."""
+    other = CONTENT[::-1]
+    for ranges in ("heard", "deaf"):
+        tree_site.files["/jnd.tar.gz"], tree_site.plans = CONTENT, ["half", "gone"]
+        with pytest.raises(DownloadError, match="404"):
+            fetch(f"{tree_site.url}/jnd.tar.gz", tmp_path / ranges, None)
+        tree_site.files["/jnd.tar.gz"] = other
+        tree_site.plans = ["ignorant"] if ranges == "deaf" else []
+        tree_site.asked = []
+        assert fetch(f"{tree_site.url}/jnd.tar.gz", tmp_path / ranges, None).read_bytes() == other
+        assert len(tree_site.asked) == (2 if ranges == "deaf" else 1)
+
+
+def test_unchecked_file_without_a_state_begins_anew(tree_site: bapps_tree.Site, tmp_path: Path) -> None:
+    """Where the server names no state, a part is worth nothing."""
+    tree_site.plans = ["stateless"]
+    assert fetch(f"{tree_site.url}/jnd.tar.gz", tmp_path / "jnd.tar.gz", None).read_bytes() == CONTENT
+    assert [asked for _, asked in tree_site.asked] == [None, None]
+
+
+def test_login_is_told_to_its_address_alone(tree_site: bapps_tree.Site, tmp_path: Path) -> None:
+    """A key goes to who asks for it, not to where that one leads, and into no message."""
+    login = ("me", "secret-key")
+    tree_site.login, tree_site.plans = login, ["hop", "free"]
+    tree_site.elsewhere = f"{tree_site.url}/jnd.tar.gz"
+    assert fetch(f"{tree_site.url}/go", tmp_path / "a", None, login=login).read_bytes() == CONTENT
+    assert tree_site.told == [bapps_tree.basic(login), None]
+    tree_site.login = ("me", "another")
+    with pytest.raises(DownloadError, match="401") as error:
+        fetch(f"{tree_site.url}/jnd.tar.gz", tmp_path / "b", None, login=login)
+    assert "secret" not in str(error.value)
+    assert bapps_tree.basic(login)[6:] not in repr(download._Wanted("", tmp_path, None, None, login))
+    assert "secret" not in repr(download._Wanted("", tmp_path, None, None, login))

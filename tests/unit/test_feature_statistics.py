@@ -1,5 +1,7 @@
 """Gram, contextual, CoBi, SWD and MMD on features: what each sees, in any batch, with finite gradients, in tiles."""
 
+import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from losslab.comparisons import pairs
+from losslab.comparisons import cobi, contextual, pairs
 from losslab.comparisons.base import Comparison
 from losslab.comparisons.cobi import CoBi
 from losslab.comparisons.contextual import Contextual
@@ -179,8 +181,8 @@ def test_max_places_halves_both_maps() -> None:
     torch.testing.assert_close(distance(Contextual(max_places=71), x, y), distance(Contextual(), *halves))
     assert CoBi(max_places=4).encode(x[0]).shape == (3, 2, 2)
     assert Contextual(max_places=4).encode(x[..., :1, :]).shape == (2, 3, 1, 4)
-    assert Contextual(max_places=None).encode(torch.zeros(1, 1, 128, 129)).shape[-2:] == (128, 129)
-    assert Contextual().encode(torch.zeros(1, 1, 128, 128)).shape[-2:] == (64, 64)
+    assert Contextual(max_places=None).encode(torch.zeros(1, 2, 128, 129)).shape[-2:] == (128, 129)
+    assert Contextual().encode(torch.zeros(1, 2, 128, 128)).shape[-2:] == (64, 64)
 
 
 TILED: dict[str, Make] = {
@@ -322,21 +324,71 @@ def test_configs_build_the_defaults(name: str) -> None:
         (lambda: Gram("l3"), "norm is one of l1, l2, got 'l3'"),
         (lambda: GramTrace(divisor="half"), "divisor is one of places, all, none, got 'half'"),
         (lambda: Contextual(distance="l3"), "distance is one of cosine, l1, l2, got 'l3'"),
-        (lambda: Contextual(0), "bandwidth and eps are more than 0, got 0 and"),
-        (lambda: Contextual(eps=0), "bandwidth and eps are more than 0, got 0.5 and 0"),
-        (lambda: Contextual(max_places=0), "max_places is 1 or more, or None, got 0"),
-        (lambda: Contextual(floor=-1), "floor is 0 or more, got -1"),
+        (lambda: Contextual(0), "bandwidth is a number more than 0, got 0"),
+        (lambda: Contextual(math.inf), "bandwidth is a number more than 0, got inf"),
+        (lambda: Contextual(eps=0), "eps is a number more than 0, got 0"),
+        (lambda: Contextual(max_places=1), "max_places is a whole number from 2, got 1"),
+        (lambda: Contextual(max_places=True), "max_places is a whole number from 2, got True"),
+        (lambda: Contextual(floor=-1), "floor is a number from 0 and at most 1, got -1"),
+        (lambda: Contextual(floor=1e9), "floor is a number from 0 and at most 1, got 1000000000.0"),
         (lambda: CoBi(form="both"), "form is one of similarities, distances, got 'both'"),
-        (lambda: CoBi(1.5), "at most 1 for similarities, got 1.5"),
-        (lambda: CoBi(-1, "distances"), "spatial_weight is 0 or more"),
-        (lambda: CoBi(floor=-1), "floor is 0 or more and grid is more than 0, got -1 and 1"),
-        (lambda: CoBi(grid=0), "got 1e-05 and 0"),
-        (lambda: SlicedWasserstein(0), "projections is 1 or more, or None, got 0"),
+        (lambda: CoBi(1), "spatial_weight is a number from 0 and less than 1, got 1"),
+        (lambda: CoBi(-1, "distances"), "spatial_weight is a number from 0, got -1"),
+        (lambda: CoBi(math.inf, "distances"), "spatial_weight is a number from 0, got inf"),
+        (lambda: CoBi(floor=-1), "floor is a number from 0 and at most 1, got -1"),
+        (lambda: CoBi(grid=0), "grid is a number more than 0, got 0"),
+        (lambda: CoBi(max_places=1), "max_places is a whole number from 2, got 1"),
+        (lambda: SlicedWasserstein(0), "projections is a whole number from 1, got 0"),
+        (lambda: SlicedWasserstein(redraw_every=-1), "redraw_every is a number of steps"),
         (lambda: SlicedWasserstein(norm="l3"), "norm is one of l1, l2, got 'l3'"),
         (lambda: MMD("cubic"), "kernel is one of linear, gaussian, got 'cubic'"),
-        (lambda: MMD(sigma=0), "sigma is more than 0, got 0"),
+        (lambda: MMD(sigma=0), "sigma is a number more than 0, got 0"),
+        (lambda: MMD("gaussian", math.inf), "sigma is a number more than 0, got inf"),
     ],
 )
 def test_arguments_are_checked(make: Make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", [Contextual, CoBi, MMD, SlicedWasserstein])
+def test_words_are_no_numbers(kind: type[Comparison[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config may have a word anywhere; annotations are not checked here, as they are not for users."""
+    for module in (contextual, cobi):
+        monkeypatch.setattr(module, "checked", inspect.unwrap(contextual.checked))
+    names = [name for name, one in inspect.signature(kind).parameters.items() if name not in ("seed", "redraw_every")]
+    make = inspect.unwrap(kind.__init__)
+    for name in names:
+        with pytest.raises(ValueError, match=f"^{name} is (a number|a whole number|one of) .*, got 'half'$"):
+            make(kind.__new__(kind), **{name: "half"})
+
+
+@pytest.mark.parametrize("make", [Contextual, CoBi, lambda: CoBi(form="distances"), lambda: Contextual(distance="l2")])
+def test_one_place_is_refused(make: Make) -> None:
+    """Its best match is the only one there is, so that all images would be alike."""
+    name = type(make()).__name__.lower()
+    with pytest.raises(ValueError, match=f"^{name} .* of features of 1×1: give a layer nearer to the image, or larger"):
+        make().encode(torch.randn(2, 5, 1, 1))
+    comparison: Any = make()
+    comparison.max_places = 3
+    with pytest.raises(ValueError, match="of features of 3×2: give a larger max_places"):
+        comparison.encode(torch.randn(5, 3, 2))
+    x, y, z = torch.randn(3, 5, 1, 2)
+    assert not torch.allclose(distance(make(), x, y), distance(make(), x, z), rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2"])
+def test_one_place_has_distances(kind: str) -> None:
+    """Where nothing is relative to other places, one is enough."""
+    x, y = torch.randn(2, 5, 1, 1), torch.randn(2, 5, 1, 1)
+    expected = (x - y).abs().pow(int(kind[1])).sum((1, 2, 3))
+    torch.testing.assert_close(distance(CoBi(form="distances", distance=kind), x, y), expected)
+
+
+@pytest.mark.parametrize("make", [Contextual, CoBi, lambda: CoBi(form="distances")])
+def test_cosines_need_two_channels(make: Make) -> None:
+    """The cosine of two numbers is that of their signs; their differences are compared as ever."""
+    with pytest.raises(ValueError, match="cosine of features of one channel is their sign: take distance=l1 or"):
+        make().encode(torch.randn(2, 1, 4, 4))
+    x, y = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
+    assert (distance(Contextual(distance="l1"), x, y) > 0.01).all()

@@ -76,6 +76,7 @@ def test_weights_are_repetitions() -> None:
     for k, times in enumerate(weights):
         repeated = average_precision(np.repeat(distances, times, 1), np.repeat(same, times))
         assert_allclose(found[:, k], repeated, rtol=1e-13)
+    assert_allclose(average_precision(distances, same, 0.01 * weights), found, rtol=1e-12)
 
 
 def test_many_rows_are_worked_on_in_blocks() -> None:

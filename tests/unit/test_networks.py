@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torchvision import models
 
 from losslab.config import CONF, build, load, plain
-from losslab.networks.architectures import timm_model, torchvision_model
+from losslab.networks.architectures import on_meta, timm_model, torchvision_model
 from losslab.networks.cutting import Traced, smallest_side
 from losslab.networks.graph import GraphNetwork
-from losslab.networks.layers import canonical_layers
+from losslab.networks.layers import canonical_layers, chosen_layers
 from losslab.networks.random_cnn import random_cnn
 from losslab.networks.receptive_field import fields
+from losslab.networks.state_dicts import fill_cut
 from losslab.networks.table import layer_rows
-from losslab.networks.weights import RandomWeights
+from losslab.networks.weights import Architecture, RandomWeights
 
 # Pihlgren et al., arXiv 2302.04032: children, torchvision's names and, measured with torchvision 0.29.1 on images of 64
 # pixels, channels and sides of the four layers that were studied
@@ -237,12 +238,91 @@ def test_any_convolutional_model_of_timm() -> None:
     loss_network = network("timm", "network.architecture.name=resnet10t", select=["layer1", "act1"])
     found = loss_network.read(torch.rand(1, 3, 64, 64))
     assert [tuple(one.shape[1:]) for one in found.values()] == [(64, 32, 32), (64, 16, 16)]
-    with pytest.raises(ValueError, match="vit_tiny_patch16_224 works on tokens"):
-        timm_model("vit_tiny_patch16_224")
+    for name in ("vit_tiny_patch16_224", "beit_base_patch16_224", "maxvit_rmlp_pico_rw_256"):
+        with pytest.raises(ValueError, match=f"{name} works on tokens"):
+            timm_model(name)
     with pytest.raises(KeyError, match="did you mean 'resnet10t'"):
         timm_model("resnet10tt")
     with pytest.raises(ValueError, match="no layers of timm_resnet10t are known beforehand"):
         network("timm", "network.architecture.name=resnet10t", select=[])
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "said"),
+    [
+        ("levit_128", "stages.1", r"timm_levit_128 works on tokens, not on maps of places: .*1024 pixels"),
+        (
+            "convnext_atto",
+            "stem.1.permute",
+            r"no map of features at places, channels × height × width: .*\(256, 256, 40\)",
+        ),
+        ("convnext_atto", "head.flatten", r"no map of features .* its shape is \(320,\)"),
+    ],
+)
+def test_what_is_no_map_of_timm(name: str, layer: str, said: str) -> None:
+    """Tokens, windows of one size and channels behind are found by what they are, not by the class that makes them."""
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match=said):
+        network("timm", f"network.architecture.name={name}", "weights=random_library", select=layer)
+
+
+def test_convolutional_networks_with_patches() -> None:
+    """FasterNet calls its first convolution a patch embedding, and is one of convolutions all the same."""
+    pytest.importorskip("timm")
+    made = network("timm", "network.architecture.name=fasternet_t0", select="stages.1")
+    assert made.read(torch.rand(1, 3, 64, 64))["stages.1"].shape == (1, 80, 8, 8)
+
+
+def test_sizes_that_a_network_does_not_take() -> None:
+    """One that needs multiples says so, and its smallest size is one that works."""
+    pytest.importorskip("timm")
+    made = network("timm", "network.architecture.name=tresnet_m", "weights=random_library", select="body.layer1")
+    assert not made.takes_all
+    assert made.min_side == 4
+    assert made.read(torch.rand(1, 3, 8, 8))["body.layer1"].isfinite().all()
+    with pytest.raises(ValueError, match="timm_tresnet_m can't be run on images of 9×9 pixels: RuntimeError"):
+        made.read(torch.rand(1, 3, 9, 9))
+
+
+@pytest.mark.parametrize("weights", ["random_library", "random"])
+def test_tensors_that_are_no_weights(weights: str) -> None:
+    """Blurred pooling has its binomials, which no state dict holds, and a file of weights leaves them alone."""
+    pytest.importorskip("timm")
+    made = network("timm", "network.architecture.name=resnetblur18", f"weights={weights}", select="maxpool")
+    assert made.extractor is not None
+    binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
+    found = next(one for name, one in made.extractor.named_buffers() if name == "maxpool.1.filt")
+    assert torch.equal(found, (binomial[:, None] * binomial).expand_as(found))
+    whole = made.architecture.whole.state_dict()
+    state = {name: torch.zeros(one.shape, dtype=one.dtype) for name, one in whole.items()}
+    fill_cut(made.extractor, state, made.architecture, "a file")
+    assert not made.extractor.get_parameter("conv1.weight").any()
+    assert found.any()
+
+
+class Scaled(nn.Module):
+    """A classifier with numbers that are neither weights nor buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 2, 1)
+        self.scale = torch.tensor([2.0, 3.0])[:, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x) * self.scale
+
+
+@pytest.mark.parametrize("init", ["library", "kaiming"])
+def test_numbers_beside_the_weights(init: str) -> None:
+    """They are the architecture's own, drawn weights and a file of weights leave them alone."""
+    kind = Architecture("losslab", "scaled", Scaled, on_meta(Scaled))
+    made = GraphNetwork("scaled", kind, {}, [], RandomWeights(init, "none", input="raw"), ["features", "mul"])
+    for _ in range(2):
+        found = made.read(torch.rand(1, 3, 4, 4))
+        assert torch.equal(found["mul"], found["features"] * Scaled().scale)
+        state = {name: torch.ones(one.shape) for name, one in kind.whole.state_dict().items()}
+        assert made.extractor is not None
+        fill_cut(made.extractor, state, kind, "a file")
 
 
 def test_any_other_model_of_torchvision() -> None:
@@ -259,6 +339,27 @@ def test_no_gradient_reaches_the_weights() -> None:
     x = torch.rand(1, 3, 32, 32, requires_grad=True)
     loss_network.read(x)["relu"].sum().backward()
     assert all(one.grad is None and not one.requires_grad for one in loss_network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (1.5, r"layer is a name, a depth slot 1\.\.4, child:INDEX, a list .*, got 1\.5"),
+        (True, r"layer is a name, .*, got true"),
+        ([1, False], r"layer is a name, .*, got \[1, False\]"),
+        ([None], r"layer is a name, .*, got \[None\]"),
+        ({"conv1": 1}, r"layer is a name, .*, got \{'conv1': 1\}"),
+        ([[1], 2.5], r"layer is a name, .*, got 2\.5"),
+        ([], r"which layers of resnet18\? layer= names none: give a name, .*, such as layer=layer4"),
+        (None, r"which layers of resnet18\?"),
+        ("", r"which layers of resnet18\?"),
+        ([["layer1"], []], r"which layers of resnet18\?"),
+    ],
+)
+def test_what_is_no_layer(layer: Any, said: str) -> None:
+    """A switch is no slot, and nothing is not unknown beforehand where there is a table."""
+    with pytest.raises(ValueError, match=said):
+        chosen_layers(config("resnet18"), layer)
 
 
 def test_inputs_that_are_none() -> None:
@@ -394,6 +495,48 @@ def test_the_librarys_init_is_the_constructors() -> None:
     assert torch.equal(made.extractor.state_dict()[key], expected.state_dict()[key])  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("name", "some", "layer"),
+    [
+        ("squeezenet1_1", ["fire2"], "features.3.expand3x3"),
+        ("resnet18", ["layer2"], "layer2.0.downsample"),
+        ("inception_v3", ["Mixed_5b"], "Mixed_5b.branch_pool"),
+    ],
+)
+def test_draws_don_t_depend_on_the_cut(name: str, some: list[str], layer: str) -> None:
+    """A side branch alone has the numbers that it has with its siblings, so that a panel agrees with its members."""
+    alone, together = network(name, select=layer), network(name, select=[*some, layer])
+    assert alone.extractor is not None
+    assert together.extractor is not None
+    state, whole = alone.extractor.state_dict(), together.extractor.state_dict()
+    assert 0 < len(state) < len(whole)
+    assert all(torch.equal(tensor, whole[key]) for key, tensor in state.items())
+
+
+def test_what_is_not_drawn_is_the_constructors() -> None:
+    """Scales of channels and the norms of channels keep their constants, and convolutions are Kaiming's."""
+    words = ("network.architecture.name=convnext_tiny", "weights=random")
+    made = network("torchvision", *words, select="features.1.0")
+    assert made.extractor is not None
+    state = made.extractor.state_dict()
+    scale = next(one for name, one in state.items() if name == "features.1.0.layer_scale")
+    assert (scale == 1e-6).all()  # torchvision.models.convnext, layer_scale of CNBlock
+    assert (state["features.0.1.weight"] == 1).all()
+    assert not state["features.0.1.bias"].any()
+    assert float(state["features.1.0.block.0.weight"].std()) == pytest.approx((2 / 49) ** 0.5, rel=0.05)
+    assert made.read(torch.rand(1, 3, 64, 64))["features.1.0"].isfinite().all()
+
+
+def test_what_the_constructor_draws_is_refused() -> None:
+    """Its layer and class are named, and the choice that works."""
+    pytest.importorskip("timm")
+    words = ("network.architecture.name=swiftformer_xs",)
+    said = r"known for stages\.0\.blocks\.\d\.attn\.w_g, of a EfficientAdditiveAttention: weights=random_library"
+    with pytest.raises(ValueError, match=said):
+        network("timm", *words, select="stages.0")
+    assert network("timm", *words, "weights=random_library", select="stages.0").layers == ["stages.0"]
+
+
 @pytest.mark.parametrize("init", ["random", "random_conv2d", "random_library"])
 def test_draws_are_functions_of_seed_and_step(init: str) -> None:
     """Redrawn weights come back at their step, and encodings of two draws have two names."""
@@ -447,7 +590,9 @@ def test_table_of_layers() -> None:
     assert wholes["features.1"]
 
 
-def test_fields_of_an_unknown_block_are_refused() -> None:
+def test_fields_behind_an_unknown_block_are_not_known() -> None:
+    """A block with windows of its own that can't be traced, and a convolution whose window its tensor tells."""
+
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -458,9 +603,24 @@ def test_fields_of_an_unknown_block_are_refused() -> None:
 
     graph = torch.fx.Graph()
     image = graph.placeholder("x")
-    graph.output({"odd": graph.call_module("odd", (image,))})
-    with pytest.raises(ValueError, match="receptive field of a Odd"):
-        fields(torch.fx.GraphModule({"odd": Odd()}, graph))
+    first = graph.call_module("first", (image,))
+    unknown = {"odd": graph.call_module("odd", (first,)), "call": graph.call_function(torch.conv2d, (first, first))}
+    graph.output({"first": first, **unknown, "sum": graph.call_function(torch.add, (first, unknown["odd"]))})
+    seen = fields(torch.fx.GraphModule({"first": nn.Conv2d(3, 3, 5), "odd": Odd()}, graph))
+    assert {name: field.known for name, field in seen.items()} == {
+        "first": True, "odd": False, "call": False, "sum": False
+    }  # fmt: skip
+
+
+def test_mean_over_places_sees_the_whole_image() -> None:
+    """As timm's squeeze-and-excitation has it; a mean over channels does not."""
+    graph = torch.fx.Graph()
+    image = graph.placeholder("x")
+    graph.output({name: graph.call_method("mean", (image, axes)) for name, axes in
+                  (("places", (2, 3)), ("channels", 1))})  # fmt: skip
+    assert {name: field.whole for name, field in fields(torch.fx.GraphModule({}, graph)).items()} == {
+        "places": True, "channels": False
+    }  # fmt: skip
 
 
 def test_timm_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

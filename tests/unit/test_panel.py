@@ -10,6 +10,7 @@ import torch
 from conftest import Run
 from torch import nn
 
+from losslab.comparisons.contextual import Contextual
 from losslab.comparisons.cosine import Cosine
 from losslab.comparisons.mean import Mean
 from losslab.comparisons.sort import Sort
@@ -271,6 +272,61 @@ def test_all_members_are_drawn_alike() -> None:
         assert torch.equal(found(beginning, x, y)["late"], before["one"])
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_is_shared_is_drawn_once(monkeypatch: pytest.MonkeyPatch, moved: bool) -> None:
+    """A redraw fills tensors that losses have in common once, also by a member alone, and in copies; all name it."""
+    filled: list[nn.Module] = []
+    fill = RandomWeights.fill
+
+    def counted(own: RandomWeights, cut: nn.Module, architecture: Architecture, step: int) -> str:
+        filled.append(cut)
+        return fill(own, cut, architecture, step)
+
+    panel = Panel({f"{slot}{k}": deep(slot, Sort(), redraw_every=2) for slot in (1, 2, 3) for k in range(2)})
+    if moved:
+        panel = deepcopy(panel).double()
+    whole: Any = panel.networks[0]
+    monkeypatch.setattr(RandomWeights, "fill", counted)
+    names = []
+    for step in (0, 1, 2, 3, 7, 0):
+        panel.draw(step)
+        names.append({one.deep.draw_name for one in panel.losses.values() if isinstance(one, Deep)} | {whole.draw_name})
+        assert all(len(some) == 1 for some in names)
+    assert names[0] == names[1] == names[5]
+    assert len(set(map(str, names))) == 3
+    assert filled == [whole.extractor] * 3
+    x, y = (one.double() if moved else one for one in pairs(2))
+    panel.losses["10"].draw(2)
+    assert len(filled) == 4
+    panel.draw(2)
+    assert len(filled) == 4
+    alone = deep(3, Sort(), redraw_every=2)
+    alone.draw(2)
+    alone = alone.double() if moved else alone
+    for distance in (found(panel, x, y)["31"], panel.losses["31"](x, y)):
+        torch.testing.assert_close(distance, alone(x, y), rtol=1e-6, atol=0)
+
+
+def test_a_member_that_has_left_is_drawn_alone() -> None:
+    """A loss whose tensors have become its own, here by a move to a device that has none, leaves the others alone."""
+    panel = Panel({"one": deep(1, redraw_every=1), "two": deep(3, redraw_every=1)})
+    gone: Any = deepcopy(panel.losses["one"])
+    gone.network.extractor = deepcopy(gone.network.extractor)
+    x, y = pairs(2)
+    alone = deep(1, redraw_every=1)
+    for step in (1, 4):
+        gone.draw(step)
+        alone.draw(step)
+        assert torch.equal(gone(x, y), alone(x, y))
+
+
+def test_refused_features_name_their_layer() -> None:
+    """In a panel too, where a comparison is given what another one may have arranged."""
+    panel = each(network(), [["relu1"], ["relu3"]], Contextual())
+    with pytest.raises(ValueError, match="^layer relu3: contextual looks for the best of several places"):
+        panel.encode(torch.rand(1, 3, 4, 4))
+
+
 def test_gradient_is_that_of_the_losses() -> None:
     """An image gets the sum of the gradients that single losses give it; the network gets none."""
     x, y = (one.double() for one in pairs(2))
@@ -392,5 +448,5 @@ def test_training_needs_one_loss(train: Run) -> None:
                  "task.generator.widths=[16,16,16,16]"]  # fmt: skip
     done = train("task=glo", "loss=deep", "layer=each", "network=squeezenet1_1", *small_run)
     assert done.returncode == 1
-    assert "error: a panel has 4 distances, not one: train with one of relu1, fire2, fire5, fire9" in done.stderr
+    assert "error: this loss is a panel of several, and GLO takes one: choose one layer and one compar" in done.stderr
     assert "Traceback" not in done.stderr

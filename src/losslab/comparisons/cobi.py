@@ -3,8 +3,16 @@
 import torch
 from torch import Tensor
 
-from losslab.comparisons.base import Arranged, Comparison
-from losslab.comparisons.contextual import checked, distances, halved, sides, similarities
+from losslab.comparisons.base import Arranged, Comparison, check_number
+from losslab.comparisons.contextual import (
+    check_channels,
+    check_places,
+    checked,
+    distances,
+    halved,
+    sides,
+    similarities,
+)
 from losslab.comparisons.pairs import Table, column_maxima
 from losslab.types import Distance
 
@@ -23,17 +31,19 @@ class CoBi(Comparison[Tensor]):
     under the second. Tables of all pairs are made a tile at a time.
 
     Args:
-        spatial_weight: w. In the first form from 0 to 1, in the second one 0 or more.
+        spatial_weight: w, from 0. In the first form less than 1, where nothing but places would count.
         form: how places enter: "similarities" or "distances".
         bandwidth: h of both CX, more than 0.
         distance: of features, as `Contextual` has it.
         max_places: as `Contextual` has it.
         eps: as `Contextual` has it.
-        floor: added under the logarithm, 0 or more.
+        floor: added under the logarithm, from 0 to 1.
         grid: places have coordinates grid · row / rows and grid · column / columns.
 
     Raises:
-        ValueError: an unknown form or distance, or a number out of its range.
+        ValueError: an unknown form or distance, or a number out of its range; features at one place only, which match
+            whatever they are, unless they are compared by distances that are no cosines; or the cosine of features of
+            one channel, which is their sign.
 
     Paper and code: "distances" is equation 2 of the paper, which leaves the unit of coordinates open; "similarities" is
         its code and the default here, w .1 and h .5 included. The code's other numbers come from eps 2e-3 (1e-3, on
@@ -64,19 +74,21 @@ class CoBi(Comparison[Tensor]):
     ) -> None:
         """Check the numbers."""
         super().__init__()
-        self.distance = checked(distance, bandwidth, max_places, eps)
+        self.distance = checked(distance, bandwidth, max_places, eps, floor)
         if form not in FORMS:
             raise ValueError(f"form is one of {', '.join(FORMS)}, got {form!r}")
-        if not 0 <= spatial_weight <= (1 if form == "similarities" else torch.inf):
-            raise ValueError(f"spatial_weight is 0 or more, and at most 1 for similarities, got {spatial_weight}")
-        if floor < 0 or grid <= 0:
-            raise ValueError(f"floor is 0 or more and grid is more than 0, got {floor} and {grid}")
+        check_number("spatial_weight", spatial_weight, least=0, below=1 if form == "similarities" else None)
+        check_number("grid", grid, above=0)
         self.spatial_weight, self.form, self.bandwidth = spatial_weight, form, bandwidth
         self.max_places, self.eps, self.floor, self.grid = max_places, eps, floor, grid
 
     def settle(self, arranged: Arranged) -> Arranged:
         """Give the features at no more than `max_places` places."""
-        return halved(arranged, self.max_places)
+        check_channels(arranged, self.distance)
+        kept = halved(arranged, self.max_places)
+        if self.form == "similarities" or self.distance == "cosine":
+            check_places("cobi", arranged, kept)
+        return kept
 
     def compare(self, a: Tensor, b: Tensor) -> Distance:
         """Give the loss of making a into b, for each pair, (*,).

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losslab.comparisons.base import Arranged, Comparison
+from losslab.comparisons.base import Arranged, Comparison, check_number, check_whole
 from losslab.comparisons.pairs import Points, column_maxima, points, squared_distances
 from losslab.types import Distance
 
@@ -29,12 +29,14 @@ class Contextual(Comparison[Tensor]):
         bandwidth: h, more than 0: the smaller, the more the best match of a place takes all.
         distance: "cosine" is 1 - cosine, after the mean of b over its places is taken off both; "l2" is the sum over
             features of squared differences, "l1" that of their absolute values.
-        max_places: maps of more places are halved by averages over 2×2 of them until they have no more; None keeps all.
+        max_places: maps of more places are halved by averages over 2×2 of them until they have no more, but two at
+            least; None keeps all.
         eps: added to the least distance of a place; in the units of the distance.
-        floor: added under the logarithm, 0 or more.
+        floor: added under the logarithm, from 0 to 1.
 
     Raises:
-        ValueError: an unknown distance, or a number out of its range.
+        ValueError: an unknown distance, or a number out of its range; features at one place only, which match whatever
+            they are; or the cosine of features of one channel, which is their sign.
 
     Paper and code: The seed takes the mean of the targets of the *whole batch* off, so that a distance depends on its
         neighbours; here it is of each target, and a batch of one is the same. Its "l1" adds up differences before it
@@ -63,9 +65,7 @@ class Contextual(Comparison[Tensor]):
     ) -> None:
         """Check the numbers."""
         super().__init__()
-        self.distance = checked(distance, bandwidth, max_places, eps)
-        if floor < 0:
-            raise ValueError(f"floor is 0 or more, got {floor}")
+        self.distance = checked(distance, bandwidth, max_places, eps, floor)
         self.bandwidth, self.max_places, self.eps, self.floor = bandwidth, max_places, eps, floor
 
     def settle(self, arranged: Arranged) -> Arranged:
@@ -73,7 +73,10 @@ class Contextual(Comparison[Tensor]):
 
         Means and norms wait for the pair: they cost next to nothing beside it, and would double what is kept.
         """
-        return halved(arranged, self.max_places)
+        check_channels(arranged, self.distance)
+        kept = halved(arranged, self.max_places)
+        check_places("contextual", arranged, kept)
+        return kept
 
     def compare(self, a: Tensor, b: Tensor) -> Distance:
         """Give the loss of making a into b, for each pair, (*,)."""
@@ -84,7 +87,7 @@ class Contextual(Comparison[Tensor]):
         return similarities(distances(left, right, self.distance), self.bandwidth, self.eps)
 
 
-def checked(distance: str, bandwidth: float, max_places: int | None, eps: float) -> str:
+def checked(distance: str, bandwidth: float, max_places: int | None, eps: float, floor: float) -> str:
     """Give the distance if all numbers are in their ranges.
 
     Raises:
@@ -92,11 +95,37 @@ def checked(distance: str, bandwidth: float, max_places: int | None, eps: float)
     """
     if distance not in DISTANCES:
         raise ValueError(f"distance is one of {', '.join(DISTANCES)}, got {distance!r}")
-    if min(bandwidth, eps) <= 0:
-        raise ValueError(f"bandwidth and eps are more than 0, got {bandwidth} and {eps}")
-    if max_places is not None and max_places < 1:
-        raise ValueError(f"max_places is 1 or more, or None, got {max_places}")
+    check_number("bandwidth", bandwidth, above=0)
+    check_number("eps", eps, above=0)
+    check_number("floor", floor, least=0, most=1)
+    if max_places is not None:
+        check_whole("max_places", max_places, 2)
     return distance
+
+
+def check_channels(features: Arranged, distance: str) -> None:
+    """Refuse features of which a cosine sees the sign alone.
+
+    Raises:
+        ValueError: they have one channel.
+    """
+    if distance == "cosine" and features.shape[-3] == 1:
+        raise ValueError("the cosine of features of one channel is their sign: take distance=l1 or another layer")
+
+
+def check_places(name: str, found: Arranged, kept: Arranged) -> None:
+    """Refuse features at one place: it is the best match of every other, and the loss the same for any images.
+
+    Raises:
+        ValueError: the message says whether the layer or `max_places` is to blame.
+    """
+    if kept.shape[-2:].numel() > 1:
+        return
+    rows, columns = found.shape[-2:]
+    cure = "layer nearer to the image, or larger images" if rows * columns == 1 else "larger max_places"
+    raise ValueError(
+        f"{name} looks for the best of several places, but one is left of features of {rows}×{columns}: give a {cure}"
+    )
 
 
 def halved(features: Arranged, max_places: int | None) -> Arranged:

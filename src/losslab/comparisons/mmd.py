@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from losslab.comparisons.base import Arranged, Comparison
+from losslab.comparisons.base import Arranged, Comparison, check_number
 from losslab.comparisons.pairs import means, points, squared_distances
 from losslab.types import Distance
 
@@ -50,8 +50,7 @@ class MMD(Comparison[dict[str, Any]]):
         super().__init__()
         if kernel not in KERNELS:
             raise ValueError(f"kernel is one of {', '.join(KERNELS)}, got {kernel!r}")
-        if sigma <= 0:
-            raise ValueError(f"sigma is more than 0, got {sigma}")
+        check_number("sigma", sigma, above=0)
         self.kernel, self.sigma = kernel, sigma
 
     def settle(self, arranged: Arranged) -> dict[str, Any]:

@@ -20,6 +20,11 @@ Table: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 TILE = {True: 2**18, False: 2**25}
 
 
+def wide(of: Tensor) -> torch.dtype:
+    """Give the type in which sums of many numbers lose nothing: 64 bits, where the device has them."""
+    return torch.float32 if of.device.type == "mps" else torch.float64
+
+
 def points(features: Arranged) -> Points:
     """List the features of each place, (*, h·w, C)."""
     return features.flatten(-2).mT
@@ -122,10 +127,9 @@ def _maxima(table: Table, left: Tensor, right: Tensor, tiles: Iterable[Tensor]) 
 
 def _mean(table: Table, left: Tensor, right: Tensor, tiles: Iterable[Tensor]) -> tuple[Tensor]:
     """Give the mean of each table, (n,)."""
-    wide = torch.float32 if left.device.type == "mps" else torch.float64
-    total = left.new_zeros(left.shape[0], dtype=wide)
+    total = left.new_zeros(left.shape[0], dtype=wide(left))
     for rows in tiles:
-        total += table(left[:, rows], right, rows).sum(-1).sum(-1, dtype=wide)
+        total += table(left[:, rows], right, rows).sum(-1).sum(-1, dtype=wide(left))
     return (total / (left.shape[-2] * right.shape[-2]),)
 
 

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from losslab.comparisons.base import Arranged, Comparison
+from losslab.comparisons.base import Arranged, Comparison, check_whole
 from losslab.comparisons.sort import ascending
-from losslab.seeds import draws_before, generator
+from losslab.seeds import Draws, generator
 from losslab.types import Distance
 
 NORMS = ("l1", "l2")
@@ -54,20 +54,18 @@ class SlicedWasserstein(Comparison[Tensor]):
     def __init__(self, projections: int | None = None, norm: str = "l1", seed: int = 0, redraw_every: int = 0) -> None:
         """Check the arguments; no direction is drawn before the number of features is known."""
         super().__init__()
-        if projections is not None and projections < 1:
-            raise ValueError(f"projections is 1 or more, or None, got {projections}")
+        if projections is not None:
+            check_whole("projections", projections, 1)
         if norm not in NORMS:
             raise ValueError(f"norm is one of {', '.join(NORMS)}, got {norm!r}")
-        self.projections, self.norm, self.seed, self.redraw_every = projections, norm, seed, redraw_every
-        self._draw_index = draws_before(0, redraw_every)
+        self.projections, self.norm, self._draws = projections, norm, Draws(seed, redraw_every)
+        self.draw(0)
 
     def draw(self, step: int) -> str:
         """Go to the directions of `step`, and name the draw."""
-        index = draws_before(step, self.redraw_every)
-        if index != self._draw_index:
+        if self._draws.due(step) is not None:
             self._buffers.clear()  # a backward pass to come keeps the old ones
-            self._draw_index = index
-        return f"swd directions {self.projections or 'five a feature'}, seed {self.seed}, draw {index}"
+        return f"swd directions {self.projections or 'five a feature'}, {self._draws}"
 
     def settle(self, arranged: Arranged) -> Float[Tensor, "*#batch 1 projections places"]:
         """Give the sorted projections."""
@@ -87,7 +85,7 @@ class SlicedWasserstein(Comparison[Tensor]):
 
     def recipe(self) -> Hashable:
         """Describe the comparison; its directions follow from its arguments."""
-        return type(self), self.projections, self.norm, self.seed, self.redraw_every
+        return type(self), self.projections, self.norm, self._draws.seed, self._draws.redraw_every
 
     def _directions(self, features: Tensor) -> Tensor:
         """Give the directions, (projections, features); they are buffers, which move with the module."""
@@ -96,9 +94,8 @@ class SlicedWasserstein(Comparison[Tensor]):
         if name not in self._buffers:
             with torch.inference_mode(mode=False):  # a later call may record gradients
                 number = self.projections or PROJECTIONS_A_FEATURE * count
-                drawn = torch.randn(
-                    number, count, generator=generator(self.seed, self._draw_index), dtype=torch.float32
-                )
+                random = generator(self._draws.seed, self._draws.index)
+                drawn = torch.randn(number, count, generator=random, dtype=torch.float32)
                 unit = drawn / drawn.square().sum(-1, keepdim=True).sqrt()
                 self.register_buffer(name, unit.to(features), persistent=False)
         return self.get_buffer(name).to(features)

@@ -28,7 +28,8 @@ class Spatial(Comparison[Tensor]):
         normalize: divide the features of a place by their norm.
 
     Raises:
-        ValueError: a norm or channels that are none, or weights that are no vector of numbers from 0.
+        ValueError: a norm or channels that are none, weights that are no vector of numbers from 0, or features of one
+            channel where they are normalised.
 
     Paper and code: equation 1 of Zhang et al. scales the difference by the weights before it is squared; their code
         scales the square, its published weights are meant so, and so it is here. The study adds nothing to the norm but
@@ -60,8 +61,9 @@ class Spatial(Comparison[Tensor]):
                 f"norm is one of {', '.join(NORMS)} and channels one of {', '.join(CHANNELS)}, "
                 f"got {norm!r} and {channels!r}"
             )
-        if weights is not None and (weights.ndim != 1 or not bool((weights >= 0).all())):
-            raise ValueError(f"weights are a vector of numbers from 0, got {tuple(weights.shape)} from {weights.min()}")
+        if weights is not None and (weights.ndim != 1 or not bool((weights.isfinite() & (weights >= 0)).all())):
+            found = f"{tuple(weights.shape)} from {weights.min()} to {weights.max()}"
+            raise ValueError(f"weights are a vector of numbers from 0, got {found}")
         check_switch("normalize", normalize)
         self.norm, self.channels, self.normalize = norm, channels, normalize
         self.register_buffer("weights", None if weights is None else weights.clone(), persistent=False)
@@ -70,8 +72,13 @@ class Spatial(Comparison[Tensor]):
         """Normalise and weigh the features, (*, C, h, w).
 
         Raises:
-            ValueError: there are more or fewer channels than weights.
+            ValueError: there are more or fewer channels than weights, or one alone is to be normalised.
         """
+        if self.normalize and arranged.shape[-3] == 1:
+            raise ValueError(
+                "normalised features of one channel are their signs: take another layer, or a comparison that does not "
+                "normalise, such as compare=l1 or one with normalize=false"
+            )
         vectors = unit(arranged) if self.normalize else arranged
         if self.weights is None:
             return vectors

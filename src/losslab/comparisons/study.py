@@ -22,11 +22,13 @@ def study(names: Sequence[str], *, normalize: bool | str = True) -> dict[str, Co
         normalize: channels to unit length: true, false, or "each" for both; without it, ", raw" is put to the name.
 
     Raises:
-        ValueError: another name, or a switch that is none.
+        ValueError: no name, another one, one twice, or a switch that is none.
 
     Source: Pihlgren et al., arXiv 2302.04032.
     """
     known = [*PLAIN, *SUMS]
+    if isinstance(names, str) or not names or len(set(names)) < len(names):
+        raise ValueError(f"names is a list of some of {', '.join(known)}, each once, got {names!r}")
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"the study's comparisons are {', '.join(known)}, not {unknown[0]!r}")
     if normalize != EACH:

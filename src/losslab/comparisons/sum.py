@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from losslab.comparisons.base import Arranged, Comparison, Map
+from losslab.comparisons.base import Arranged, Comparison, Map, check_weights
 from losslab.types import Distance
 
 
@@ -36,10 +36,13 @@ class Sum(Comparison[dict[str, Any]]):
     def __init__(self, comparisons: Mapping[str, Comparison[Any]], weights: Mapping[str, float]) -> None:
         """Hold the comparisons as submodules."""
         super().__init__()
+        if not (isinstance(comparisons, Mapping) and isinstance(weights, Mapping)):
+            raise ValueError("comparisons and weights map names to comparisons and numbers")  # noqa: TRY004 - of a config
         if not comparisons or comparisons.keys() != weights.keys():
             raise ValueError(
                 f"each comparison needs one weight: comparisons {sorted(comparisons)}, weights {sorted(weights)}"
             )
+        check_weights("weights", weights)
         self.weights = dict(weights)
         self.comparisons = nn.ModuleList(comparisons[name] for name in weights)
 

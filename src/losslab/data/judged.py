@@ -218,11 +218,11 @@ class JudgedData(pl.LightningDataModule, ABC):
         return ResumableLoader(held, self.batch_size // world, sampler)
 
     def test_dataloader(self) -> DataLoader[Tensor]:
-        """Give the numbers of the pairs in `distances`, tile by tile, each once, shared out over devices."""
-        tiles = Tiles(self.distances, self.block)
-        world, rank = self._place()
-        mine: Sequence[int] = range(rank, len(tiles), world)
-        return DataLoader(tiles, batch_size=None, sampler=mine, collate_fn=whole, num_workers=0)
+        """Give the numbers of the pairs in `distances`, tile by tile, to every device: a task takes its share of each.
+
+        So all devices have something to do, however few the tiles are.
+        """
+        return DataLoader(Tiles(self.distances, self.block), batch_size=None, collate_fn=whole, num_workers=0)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)

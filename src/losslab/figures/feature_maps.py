@@ -2,19 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import matplotlib as mpl
-import numpy as np
-import torch
 from jaxtyping import Float
 from PIL import Image as Picture
-from PIL import ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
 from losslab.comparisons.spatial import unit
-from losslab.images import to_bytes
+from losslab.figures.layout import beside, coloured, page, scale, shown, text, under
 from losslab.types import Bytes, Features, Image
 
 Maps = Float[Tensor, "channels height width"]
@@ -22,16 +17,13 @@ Maps = Float[Tensor, "channels height width"]
 SMALL, LARGE = 96, 192
 """Longest sides, in pixels, up to which a map is enlarged and from which it is reduced, by a whole number."""
 
-GAP, WIDE_GAP, LETTERS = 6, 30, 12
-"""Pixels between maps and between images, and height of the letters."""
-
-FONT = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-"""matplotlib's own, which has ×."""
+WIDE_GAP = 30
+"""Pixels between images."""
 
 COLOURS = "viridis"
 """Perceptually uniform, also in grey."""
 
-BLACK, RED = (0, 0, 0), (190, 0, 0)
+RED = (190, 0, 0)
 
 
 def feature_maps(title: str, pictures: Mapping[str, tuple[Image, Features]], channels: int = 64) -> Bytes:
@@ -59,15 +51,14 @@ def feature_maps(title: str, pictures: Mapping[str, tuple[Image, Features]], cha
         raise ValueError(f"{title}: there is no image to draw the features of")
     if not all(bool(maps.isfinite().all()) for maps in features):
         raise ValueError(f"{title}: there are NaN or infinite features")
-    total, shown = len(features[0]), min(channels, len(features[0]))
+    total, drawn = len(features[0]), min(channels, len(features[0]))
     heads = [_head(name, image, maps) for name, (image, maps) in pictures.items()]
-    raw_bar, raw = _half("features", [maps[:shown] for maps in features])
-    unit_bar, units = _half("each place divided by its norm over all channels", [unit(one)[:shown] for one in features])
+    raw_bar, raw = _half("features", [maps[:drawn] for maps in features])
+    unit_bar, units = _half("each place divided by its norm over all channels", [unit(one)[:drawn] for one in features])
     widths = [max(some.width for some in column) for column in zip(heads, raw, units, strict=True)]
-    head, above, below = (_beside(parts, widths, WIDE_GAP) for parts in (heads, raw, units))
-    line = _text(f"{title}: channels 0 to {shown - 1} of {total}")
-    page = ImageOps.expand(_under(line, head, raw_bar, above, unit_bar, below), GAP, "white")
-    return torch.from_numpy(np.array(page)).permute(2, 0, 1).contiguous()
+    head, above, below = (beside(parts, widths, WIDE_GAP) for parts in (heads, raw, units))
+    line = text(f"{title}: channels 0 to {drawn - 1} of {total}")
+    return page(line, head, raw_bar, above, unit_bar, below)
 
 
 def _half(name: str, features: Sequence[Maps]) -> tuple[Picture.Image, list[Picture.Image]]:
@@ -75,8 +66,7 @@ def _half(name: str, features: Sequence[Maps]) -> tuple[Picture.Image, list[Pict
     drawn = [_fitted(maps) for maps in features]
     low, high = min(float(maps.min()) for maps in drawn), max(float(maps.max()) for maps in drawn)
     blocks = [_block(maps, fitted, low, high) for maps, fitted in zip(features, drawn, strict=True)]
-    ramp = _coloured(torch.linspace(0, 1, LARGE).expand(LETTERS, LARGE), 0, 1)
-    return _beside([_text(f"{name}: {low:.4g}"), ramp, _text(f"{high:.4g}")]), blocks
+    return scale(name, low, high, COLOURS), blocks
 
 
 def _head(name: str, image: Image, maps: Maps) -> Picture.Image:
@@ -85,30 +75,24 @@ def _head(name: str, image: Image, maps: Maps) -> Picture.Image:
     how = (
         f", drawn {times} times as large" if times > 1 else f", drawn as means of {means}×{means}" if means > 1 else ""
     )
-    small = to_bytes(_fitted(image)).permute(1, 2, 0).numpy()
-    return _under(_text(f"{name}, {maps.shape[-2]}×{maps.shape[-1]} places{how}"), Picture.fromarray(small))
+    return under(text(f"{name}, {maps.shape[-2]}×{maps.shape[-1]} places{how}"), shown(_fitted(image)))
 
 
 def _block(maps: Maps, fitted: Maps, low: float, high: float) -> Picture.Image:
     """Lay channels out row by row, about as many in a row as there are rows."""
     columns = math.ceil(len(maps) ** 0.5)
     cells = [
-        _under(_label(number, one), _coloured(shown, low, high), gap=0)
-        for number, (one, shown) in enumerate(zip(maps, fitted, strict=True))
+        under(_label(number, one), coloured(values, low, high, COLOURS), gap=0)
+        for number, (one, values) in enumerate(zip(maps, fitted, strict=True))
     ]
     widths = [max(cell.width for cell in cells)] * columns
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    return _under(*(_beside(row, widths[: len(row)]) for row in rows))
+    return under(*(beside(row, widths[: len(row)]) for row in rows))
 
 
 def _label(number: int, one: Float[Tensor, "height width"]) -> Picture.Image:
     value = float(one[0, 0])
-    return _text(f"{number}: all {value:.3g}", RED) if bool((one == value).all()) else _text(str(number))
-
-
-def _coloured(values: Float[Tensor, "height width"], low: float, high: float) -> Picture.Image:
-    share = ((values - low) / ((high - low) or 1)).clamp(0, 1)  # rounding may leave [0, 1] by a little
-    return Picture.fromarray(mpl.colormaps[COLOURS](share.numpy(), bytes=True)[..., :3])
+    return text(f"{number}: all {value:.3g}", RED) if bool((one == value).all()) else text(str(number))
 
 
 def _zoom(maps: Maps) -> tuple[int, int]:
@@ -122,26 +106,3 @@ def _fitted(maps: Maps) -> Maps:
     times, means = _zoom(maps)
     large = maps.repeat_interleave(times, -2).repeat_interleave(times, -1)
     return functional.avg_pool2d(large, means, ceil_mode=True)
-
-
-def _text(line: str, colour: tuple[int, int, int] = BLACK) -> Picture.Image:
-    font = ImageFont.truetype(FONT, LETTERS)
-    strip = Picture.new("RGB", (math.ceil(font.getlength(line)), LETTERS + 4), "white")
-    ImageDraw.Draw(strip).text((0, 0), line, colour, font)
-    return strip
-
-
-def _beside(parts: Sequence[Picture.Image], widths: Sequence[int] | None = None, gap: int = GAP) -> Picture.Image:
-    sides = [part.width for part in parts] if widths is None else widths
-    page = Picture.new("RGB", (sum(sides) + gap * (len(parts) - 1), max(part.height for part in parts)), "white")
-    for number, part in enumerate(parts):
-        page.paste(part, (sum(sides[:number]) + gap * number, 0))
-    return page
-
-
-def _under(*parts: Picture.Image, gap: int = GAP) -> Picture.Image:
-    height = sum(part.height for part in parts) + gap * (len(parts) - 1)
-    page = Picture.new("RGB", (max(part.width for part in parts), height), "white")
-    for number, part in enumerate(parts):
-        page.paste(part, (0, sum(one.height for one in parts[:number]) + gap * number))
-    return page

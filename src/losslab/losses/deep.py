@@ -1,13 +1,14 @@
 """Deep perceptual loss: the features of a network's layers, compared."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from losslab.comparisons.base import Comparison, Map
+from losslab.comparisons.base import Comparison, Map, check_weights
 from losslab.losses.base import Loss, same_draw
 from losslab.networks.base import LossNetwork
 from losslab.types import Distance, Drawn, Features, Image, leaves
@@ -26,10 +27,11 @@ class Deep(Loss[Drawn[dict[str, Any]]]):
         compare: the comparison of one layer's features; one for all layers, a list in the network's order, or a mapping
             from all canonical names.
         over_layers: "mean" or "sum"; the mean divides by the number of layers, whatever their weights.
-        layer_weights: λ, given as a list or mapping like comparisons; None is 1 for all.
+        layer_weights: λ from 0, given as a list or mapping like comparisons; None is 1 for all.
 
     Raises:
-        ValueError: lists or mappings that don't fit the layers, or a word that is none.
+        ValueError: lists or mappings that don't fit the layers, a word that is none, or weights that are no numbers
+            from 0, or all 0.
 
     Paper and code: VGGPerceptualLoss divides by the number of layers (the default here), the study of loss networks and
         LPIPS add layers up (`over_layers=sum`).
@@ -57,6 +59,7 @@ class Deep(Loss[Drawn[dict[str, Any]]]):
         self.comparisons = nn.ModuleList(by_layer("compare", compare, names).values())
         share = 1 / len(names) if over_layers == "mean" else 1.0
         weights = by_layer("layer_weights", 1.0 if layer_weights is None else layer_weights, names)
+        check_weights("layer_weights", weights)
         self.factors = {layer: share * weight for layer, weight in weights.items()}
         self.min_side = self.network.min_side
         self.draw(0)
@@ -87,7 +90,10 @@ class Deep(Loss[Drawn[dict[str, Any]]]):
             features: of the loss's layers, by name; others are left alone.
             size: of the images, from `size_of`.
         """
-        layers = {layer: one.encode(features[layer]) for layer, one in self.per_layer.items()}
+        layers = {}
+        for layer, one in self.per_layer.items():
+            with naming(layer):
+                layers[layer] = one.encode(features[layer])
         return Drawn({"layers": layers, "size": size}, self.draw_name)
 
     def terms(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> dict[str, Distance]:
@@ -118,6 +124,19 @@ class Deep(Loss[Drawn[dict[str, Any]]]):
             }
 
 
+@contextmanager
+def naming(layer: str) -> Iterator[None]:
+    """Put the name of a layer before what a comparison says of its features.
+
+    Raises:
+        ValueError: the comparison refuses them.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"layer {layer}: {error}") from error
+
+
 def size_of(images: Image) -> Tensor:
     """Keep the size of images, (*, 1, H, W), in no memory: features that are means don't tell sizes apart."""
     return images.new_zeros(()).expand(*images.shape[:-3], 1, *images.shape[-2:])
@@ -142,7 +161,7 @@ def by_layer(name: str, given: Any, layers: Sequence[str]) -> dict[str, Any]:
         if given.keys() != set(layers):
             raise ValueError(f"{name} is for the layers {', '.join(given)}, but the loss has {', '.join(layers)}")
         return {layer: given[layer] for layer in layers}
-    if isinstance(given, Sequence):
+    if isinstance(given, Sequence) and not isinstance(given, str):
         if len(given) != len(layers):
             raise ValueError(f"{name} has {len(given)} entries for {len(layers)} layers: {', '.join(layers)}")
         return dict(zip(layers, given, strict=True))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from losslab.comparisons.pairs import wide as wide  # noqa: PLC0414 - patch.py takes it from here
 from losslab.images import SIGNED
 
 BORDERS = {"reflect": "reflect", "zero": "constant", "none": None}
@@ -126,11 +127,6 @@ def check_mean(size: int, *, remove_mean: bool) -> None:
     """
     if remove_mean and size == 1:
         raise ValueError("a patch of one pixel has nothing left without its mean: patch_size=1, remove_mean=true")
-
-
-def wide(images: Tensor) -> torch.dtype:
-    """Give the type in which sums of many numbers lose nothing: 64 bits, where the device has them."""
-    return torch.float32 if images.device.type == "mps" else torch.float64
 
 
 def _tiles(blocks: Tensor) -> Tensor:

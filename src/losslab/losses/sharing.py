@@ -5,10 +5,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from losslab.losses.deep import Deep
 from losslab.networks.base import LossNetwork, Part
+from losslab.networks.graph import GraphNetwork
+from losslab.networks.weights import Architecture, Pair, Weights
 
 
 def share(losses: Sequence[Deep]) -> dict[Deep, LossNetwork]:
@@ -38,10 +40,52 @@ def _merged(group: Sequence[Deep]) -> LossNetwork | None:
         for path in _tensors(network):
             module, _, name = path.rpartition(".")
             setattr(network.get_submodule(module), name, common[path])
+    _draw_once(whole, [loss.network for loss in group])
     return whole
 
 
-def _tensors(network: LossNetwork) -> dict[str, Tensor]:
+def _draw_once(whole: LossNetwork, parts: Sequence[LossNetwork]) -> None:
+    """Let a redraw of any of these networks, which have their tensors in common, be one of all."""
+    if isinstance(whole, GraphNetwork) and whole.extractor is not None:
+        weights = _Common(whole.weights, whole.extractor)
+        for network in (whole, *parts):
+            if isinstance(network, GraphNetwork):
+                network.weights = weights
+
+
+class _Common(Weights):
+    """Weights of several networks that have their tensors in common with one of them, which is filled for all.
+
+    Args:
+        own: the weights themselves.
+        whole: the one.
+    """
+
+    def __init__(self, own: Weights, whole: nn.Module) -> None:
+        """Begin before the first draw."""
+        super().__init__(own.input)
+        self.own, self.whole, self.index, self.name = own, whole, -1, ""
+
+    def own_input(self, architecture: Architecture) -> Pair:
+        """Give the range of the weights themselves."""
+        return self.own.own_input(architecture)
+
+    def draw_index(self, step: int) -> int:
+        """Count the draws before `step`'s."""
+        return self.own.draw_index(step)
+
+    def fill(self, cut: nn.Module, architecture: Architecture, step: int) -> str:
+        """Fill the one where that is still to be done; a network that has been moved without it is filled alone."""
+        common = {id(tensor) for tensor in _tensors(self.whole).values()}
+        if any(id(tensor) not in common for tensor in _tensors(cut).values()):
+            return self.own.fill(cut, architecture, step)
+        index = self.draw_index(step)
+        if index != self.index:
+            self.name, self.index = self.own.fill(self.whole, architecture, step), index
+        return self.name
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import nn
 from torchvision import models
 
+from losslab.networks.cutting import CANT_RUN, own_shape
+from losslab.networks.names import TOKENS, TOKENS_REFUSED
 from losslab.networks.weights import Architecture
-
-TOKENS = ("vit_", "swin_", "maxvit")
-"""What the names of torchvision's models begin with whose layers are tokens, not maps of places."""
-
-TOKENS_REFUSED = "{} works on tokens, not on maps of places: choose a convolutional network"
 
 ARGUMENTS = {"googlenet": {"init_weights": True}, "inception_v3": {"init_weights": True}}
 """What torchvision's builders ask for lest they warn."""
@@ -59,15 +57,29 @@ def timm_model(name: str) -> Architecture:
     known = timm.list_models()
     if name.partition(".")[0] not in known:
         raise KeyError(f"unknown timm model {name!r}; did you mean {_nearest(name, known)!r}?")
+    if name.startswith(TOKENS):
+        raise ValueError(TOKENS_REFUSED.format(name))
 
     def make() -> nn.Module:
         model: nn.Module = timm.create_model(name, pretrained=False)
         return model.eval()
 
     whole = on_meta(make)
-    if any(type(module).__name__.endswith("PatchEmbed") for module in whole.modules()):
+    has_patches = any(type(module).__name__.endswith("PatchEmbed") for module in whole.modules())
+    if has_patches and not _ends_in_maps(whole):  # convolutional networks have such a module too, for their first layer
         raise ValueError(TOKENS_REFUSED.format(name))
     return Architecture("timm", name, make, whole, tuple(get_notrace_modules()), tuple(get_notrace_functions()))
+
+
+@torch.no_grad()
+def _ends_in_maps(whole: Any) -> bool:
+    """Tell whether the last features of a model of timm are channels × height × width, for images of its own size."""
+    try:
+        made = whole.forward_features(torch.empty(1, *whole.pretrained_cfg["input_size"], device="meta"))
+    except CANT_RUN:
+        return False  # of several tensors, or with numbers of its own that say how to go on
+    shape = own_shape(made)
+    return len(shape) == 3 and shape[0] == whole.num_features
 
 
 def on_meta(make: Callable[[], nn.Module]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The loss network: frozen, in eval mode, and never a trace left on its input."""
+"""The loss network: frozen unless it is to be trained, in eval mode, and never a trace left on its input."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,8 +15,12 @@ class LossNetwork(nn.Module, ABC):
     """A frozen network that features are read from.
 
     It stays in eval mode whatever its parent does, its parameters take no gradient, and it leaves no weights in a
-    checkpoint: they are a function of the config, by a seed or a file's hash.
+    checkpoint: they are a function of the config, by a seed or a file's hash. One that is `trainable` stays in eval
+    mode too, but its parameters take gradients, and a checkpoint keeps them with the statistics of batch norms.
     """
+
+    trainable: bool = False
+    """Whether the parameters are to be trained; encodings are then good until the next step of the optimiser."""
 
     layers: list[str]
     """The layers that `read` gives."""
@@ -36,12 +40,18 @@ class LossNetwork(nn.Module, ABC):
         return "fixed"
 
     def part(self, layers: Sequence[str]) -> "LossNetwork":
-        """Give the network as one that reads some of its layers only, without a copy."""
+        """Give the network as one that reads some of its layers only, without a copy.
+
+        Raises:
+            ValueError: the network is to be trained: losses that share one would train each other's.
+        """
+        if self.trainable:
+            raise ValueError("network.trainable=true is for one loss, not for a panel: give one layer and comparison")
         return Part(self, layers)
 
     def freeze(self) -> None:
-        """Take the gradient off all parameters and go to eval mode for good."""
-        self.requires_grad_(requires_grad=False)
+        """Take the gradient off all parameters, unless they are to be trained, and go to eval mode for good."""
+        self.requires_grad_(requires_grad=self.trainable)
         self.train(mode=False)
 
     def train(self: Network, mode: bool = True) -> Network:  # noqa: FBT001, FBT002 - torch's signature
@@ -49,13 +59,17 @@ class LossNetwork(nn.Module, ABC):
         return super().train(mode=False)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Give nothing to a checkpoint."""
-        return kwargs.get("destination", {})
+        """Give nothing to a checkpoint, unless the weights are trained."""
+        return super().state_dict(*args, **kwargs) if self.trainable else kwargs.get("destination", {})
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Keep the weights as they are: a checkpoint has none, and a strict load should not miss them."""
-        own = super().state_dict()
-        state_dict.update({prefix + name: tensor for name, tensor in own.items()})
+        """Keep frozen weights as they are: a checkpoint has none, and a strict load should not miss them."""
+        if not self.trainable:
+            own = {prefix + name: tensor for name, tensor in super().state_dict().items()}
+            if trained := [name for name in own if name in state_dict]:
+                errors: list[str] = args[-1]
+                errors.append(f"the checkpoint has trained weights, {trained[0]}, but here network.trainable is false")
+            state_dict.update(own)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, images: Image) -> dict[str, Features]:
@@ -85,3 +99,13 @@ class Part(LossNetwork):
         """Read the whole network, and give this part's layers."""
         found = self.whole.read(images)
         return {layer: found[layer] for layer in self.layers}
+
+
+def check_switch(name: str, value: Any) -> None:
+    """Refuse a word where a switch is meant: every word but an empty one would count as true.
+
+    Raises:
+        ValueError: the value is neither true nor false.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is true or false, got {value!r}")  # noqa: TRY004 - the word comes from a config

@@ -13,6 +13,8 @@ import torchvision
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
+from losslab.networks.drawing import ORDER
+from losslab.networks.names import TOKENS_REFUSED
 from losslab.networks.weights import Architecture
 
 IN_PLACE: dict[Any, Callable[..., Any]] = {operator.iadd: operator.add, operator.imul: operator.mul}
@@ -20,6 +22,12 @@ IN_PLACE: dict[Any, Callable[..., Any]] = {operator.iadd: operator.add, operator
 
 LARGEST_SIDE = 1024
 """Pixels; a layer that has no place in an image of this side is refused."""
+
+ODD_SIDE = 999
+"""Pixels; halved again and again, it is rounded each time. What needs a multiple of something can't take it."""
+
+CANT_RUN = (RuntimeError, ValueError, AssertionError, TypeError, LookupError)
+"""What architectures raise on images of a size that they were not made for."""
 
 
 class Traced:
@@ -69,13 +77,25 @@ class Traced:
         for node in self.graph.nodes:
             _out_of_place(node)
         module = fx.GraphModule(self.model, self.graph)
+        module.meta[ORDER] = [name for name, _ in module.named_modules()]
         module.graph.eliminate_dead_code()
         module.recompile()
         module.delete_all_unused_submodules()
+        _delete_unused_tensors(module)
         for layer in module.modules():
             if getattr(layer, "inplace", False):
                 setattr(layer, "inplace", False)  # noqa: B010 - each kind has it for itself
         return module
+
+
+def _delete_unused_tensors(module: fx.GraphModule) -> None:
+    """Delete tensors that lie beside submodules, as those of layers that are taken apart do, where no node has them."""
+    used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+    for path, holder in module.named_modules():
+        names = [name for name, _ in (*holder.named_parameters(recurse=False), *holder.named_buffers(recurse=False))]
+        for name in names if holder is module or type(holder) is nn.Module else ():
+            if f"{path}.{name}".lstrip(".") not in used:
+                delattr(holder, name)
 
 
 def _out_of_place(node: fx.Node) -> None:
@@ -96,11 +116,42 @@ def _out_of_place(node: fx.Node) -> None:
 def shapes(module: nn.Module, side: int, channels: int = 3) -> dict[str, tuple[int, ...]]:
     """Give the shape of each layer's features for one square image, of a module on the meta device.
 
+    What is no tensor with the image's batch axis, such as a size or a set of windows, has the shape ().
+
     Raises:
-        RuntimeError: the image is too small for a layer.
+        RuntimeError: the image is too small for a layer; or another of `CANT_RUN`.
     """
-    found: dict[str, Tensor] = module(torch.empty(1, channels, side, side, device="meta"))
-    return {layer: tuple(features.shape[1:]) for layer, features in found.items()}
+    # Not by calling the module, which prints the graph's code when it fails
+    found: dict[str, Any] = module.forward(torch.empty(1, channels, side, side, device="meta"))
+    return {layer: own_shape(one) for layer, one in found.items()}
+
+
+def own_shape(made: Any) -> tuple[int, ...]:
+    """Give the shape of what an architecture makes of one image, without the batch axis."""
+    return tuple(made.shape[1:]) if isinstance(made, Tensor) and made.ndim > 0 and made.shape[0] == 1 else ()
+
+
+def is_map(one: tuple[int, ...], two: tuple[int, ...]) -> bool:
+    """Tell from its shapes for a large square image and one of twice its side whether a layer has places.
+
+    Tokens, and what each has to do with each other, grow with the image's area, and channels may stand behind height
+    and width. A mean over all places counts, which has one.
+
+    Example:
+        >>> is_map((64, 128, 128), (64, 256, 256)), is_map((128, 128, 64), (256, 256, 64))
+        (True, False)
+        >>> is_map((8, 1024, 1024), (8, 4096, 4096))
+        False
+    """
+    if not len(one) == len(two) == 3 or one[0] != two[0]:
+        return False
+    grows = all(small < large < 3 * small for small, large in zip(one[1:], two[1:], strict=True))
+    return grows or (one == two and one[1] == one[2])
+
+
+def first_line(error: BaseException) -> str:
+    """Give the kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 def smallest_side(module: nn.Module, name: str) -> int:
@@ -111,14 +162,25 @@ def smallest_side(module: nn.Module, name: str) -> int:
         name: what errors call it.
 
     Raises:
-        ValueError: a layer is no map of places.
+        ValueError: a layer is no map of places, or the architecture takes images of one size only.
     """
-    large, larger = shapes(module, LARGEST_SIDE), shapes(module, 2 * LARGEST_SIDE)
+    try:
+        large, larger = shapes(module, LARGEST_SIDE), shapes(module, 2 * LARGEST_SIDE)
+    except CANT_RUN as error:
+        raise ValueError(TOKENS_REFUSED.format(name) + f" ({LARGEST_SIDE} pixels: {first_line(error)})") from error
     for layer, (one, two) in {layer: (large[layer], larger[layer]) for layer in large}.items():
-        if len(one) != 3 or one[0] != two[0] or one[1] == two[1] or one[2] == two[2]:
-            raise ValueError(f"layer {layer!r} of {name} is no map of features at places: its shape is {one}")
+        if not is_map(one, two) or one[1] == two[1]:
+            raise ValueError(
+                f"layer {layer!r} of {name} is no map of features at places, channels × height × width: its shape is "
+                f"{one} for images of {LARGEST_SIDE} pixels; src/layers.py lists those that are"
+            )
     sides = range(1, LARGEST_SIDE)
     return 1 + bisect_left(sides, 1, key=lambda side: _fits(module, side))
+
+
+def takes_all(module: nn.Module) -> bool:
+    """Tell whether a cut architecture on the meta device takes images of all sizes above its smallest."""
+    return _fits(module, ODD_SIDE)
 
 
 def widest(module: fx.GraphModule, channels: int = 3) -> float:
@@ -146,5 +208,5 @@ class _Sizes(fx.Interpreter):
 def _fits(module: nn.Module, side: int) -> bool:
     try:
         return all(min(shape[1:]) > 0 for shape in shapes(module, side).values())
-    except (RuntimeError, ValueError):  # a window that is larger than what is left of the image
+    except CANT_RUN:  # a window that is larger than what is left of the image
         return False

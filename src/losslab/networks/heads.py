@@ -1,9 +1,12 @@
 """The published channel weights of LPIPS, read from the packages that ship them, and files of the same form."""
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from losslab.checksums import difference
@@ -110,6 +113,25 @@ def heads_of(path: Path, sha256: str | None = None) -> list[Tensor]:
         missing = next(key for key in wanted if key not in state)
         raise ValueError(f"{path} holds no heads of LPIPS: expected the key {missing}, found {unknown[0]}")
     return [_head(path, key, state[key]) for key in wanted]
+
+
+def heads_file(heads: Sequence[Tensor]) -> bytes:
+    """Give the content of a file that `heads_of` reads, and so does the `lpips` package as its `model_path`.
+
+    Args:
+        heads: the weights of each layer, (C,), from 0, the layer that is nearest to the image first.
+
+    Raises:
+        ValueError: a weight is below 0, or no number.
+    """
+    for k, head in enumerate(heads):
+        if head.ndim != 1 or not bool((head.isfinite() & (head >= 0)).all()):
+            raise ValueError(f"heads are vectors of numbers from 0; the {k}. has the shape {tuple(head.shape)} and the "
+                             f"minimum {head.min():.3g}")  # fmt: skip
+    state = {KEY.format(k): head.detach().float().cpu()[None, :, None, None].clone() for k, head in enumerate(heads)}
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
 
 
 def _head(path: Path, key: str, head: Tensor) -> Tensor:

@@ -17,10 +17,13 @@ CHILD = "child:"
 EACH = "each"
 """What stands for the four slots, one a loss of a panel."""
 
+KINDS = f"a name, a depth slot 1..4, {CHILD}INDEX, a list of these, all, or {EACH} for a panel"
+"""What `layer=` may be."""
+
 Layer = str | int
 
 
-def canonical_layers(network: Mapping[str, Any], layer: Layer | Sequence[Layer]) -> list[str]:
+def canonical_layers(network: Mapping[str, Any], layer: Any) -> list[str]:
     """Turn what a user calls a layer, or a list of these, into canonical names, those of the table in its order.
 
     Args:
@@ -30,7 +33,7 @@ def canonical_layers(network: Mapping[str, Any], layer: Layer | Sequence[Layer])
             1..4, an index `child:15`, a list of these, or `all` for the four slots.
 
     Raises:
-        ValueError: a slot or index out of range, or a layer that is named twice.
+        ValueError: a slot or index out of range, no layer at all, what can be none, or a layer that is named twice.
         KeyError: an unknown layer; the message names the nearest ones.
 
     Example:
@@ -40,9 +43,11 @@ def canonical_layers(network: Mapping[str, Any], layer: Layer | Sequence[Layer])
     """
     if layer == "all":
         layer = list(range(1, 1 + len(network["slots"])))
-    wanted = [layer] if isinstance(layer, (str, int)) else layer
+    wanted = [] if layer in (None, "") else [layer] if _is_one(layer) else layer
+    if not _is_list(wanted) or not all(_is_one(one) for one in wanted):
+        raise ValueError(f"layer is {KINDS}, got {_shown(layer)}")
     if not wanted:
-        raise ValueError(f"no layers of {network['name']} are known beforehand: name some by layer=")
+        raise ValueError(_which(network))
     names = [_canonical(network, one) for one in wanted]
     if len(set(names)) < len(names):
         raise ValueError(f"a layer of {network['name']} is named twice: {list(wanted)} means {names}")
@@ -72,15 +77,57 @@ def chosen_layers(network: Mapping[str, Any], layer: Any) -> list[str] | list[li
     return canonical_layers(network, layer)
 
 
+def flat_layers(network: Mapping[str, Any], layer: Any) -> list[str]:
+    """Give the canonical names of all layers that a choice names, whether it is for one loss or for several.
+
+    Args:
+        network: a config of `conf/network`.
+        layer: what `chosen_layers` takes.
+
+    Raises:
+        ValueError: as `canonical_layers`.
+        KeyError: as `canonical_layers`.
+
+    Example:
+        >>> table = {"name": "tiny", "layers": {"conv1": "0", "relu1": "1"}, "slots": ["conv1", "relu1"]}
+        >>> flat_layers(table, [["relu1"], ["relu1", "conv1"]])
+        ['conv1', 'relu1']
+    """
+    rows = [[one] if isinstance(one, str) else one for one in chosen_layers(network, layer)]
+    return canonical_layers(network, list(dict.fromkeys(name for row in rows for name in row)))
+
+
 def is_panel(layer: Any) -> bool:
     """Tell whether a choice of layers is one for several losses."""
-    several = isinstance(layer, Sequence) and not isinstance(layer, str)
-    return layer == EACH or (several and any(isinstance(one, Sequence) and not isinstance(one, str) for one in layer))
+    return layer == EACH or (_is_list(layer) and any(_is_list(one) for one in layer))
 
 
 def node_of(layers: Mapping[str, str], name: str) -> str:
     """Give the graph node of a canonical name."""
     return layers.get(name, name)
+
+
+def _is_one(layer: Any) -> bool:
+    """Tell whether something can be a layer's name, slot or index; true is no slot 1."""
+    return isinstance(layer, (str, int)) and not isinstance(layer, bool)
+
+
+def _is_list(layer: Any) -> bool:
+    return isinstance(layer, Sequence) and not isinstance(layer, str)
+
+
+def _shown(layer: Any) -> str:
+    """Write a value as a command does."""
+    return str(layer).lower() if isinstance(layer, bool) else str(layer)
+
+
+def _which(network: Mapping[str, Any]) -> str:
+    """Ask for a layer."""
+    name, layers = network["name"], network["layers"]
+    if not layers:
+        return f"no layers of {name} are known beforehand: src/layers.py lists them, layer= or loss.layers= names some"
+    named = network["slots"] or [*layers]
+    return f"which layers of {name}? layer= names none: give {KINDS}, such as layer={named[-1]}"
 
 
 def _canonical(network: Mapping[str, Any], layer: Layer) -> str:

@@ -74,6 +74,11 @@ class PretrainedWeights(Weights):
         return f"{self.name} {sha256}"
 
     def _published(self, architecture: Architecture) -> Any:
+        if architecture.library != "torchvision":
+            raise KeyError(
+                f"weights=pretrained is for models of torchvision and timm, and {architecture.name} is none: choose "
+                "weights=random_conv2d_raw or another random one"
+            )
         known = {one.name: one for one in models.get_model_weights(architecture.name)}
         if self.name not in known:
             near = get_close_matches(self.name, known, n=1, cutoff=0)

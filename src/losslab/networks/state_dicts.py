@@ -82,14 +82,15 @@ def fill_cut(cut: nn.Module, found: Mapping[str, Tensor], architecture: Architec
     Raises:
         ValueError: a key is missing, unknown or of another shape, or a number is not finite; the first one is named.
     """
-    own = cut.state_dict()
+    shapes = architecture.shapes()
+    own = {key: tensor for key, tensor in cut.state_dict().items()}  # no state: what never changes
     used = {_child(key) for key in own}
     troubles = [
-        *_missing_or_shaped(found, architecture.shapes(), used),
-        *(("unknown", key) for key in found if key not in architecture.shapes()),
+        *_missing_or_shaped(found, shapes, used),
+        *(("unknown", key) for key in found if key not in shapes),
     ]
     if troubles:
-        raise ValueError(f"{source} does not fit {architecture.name}: {_told(troubles, found, architecture.shapes())}")
+        raise ValueError(f"{source} does not fit {architecture.name}: {_told(troubles, found, shapes)}")
     for key, tensor in own.items():
         if key not in found:
             tensor.zero_()
@@ -142,7 +143,8 @@ def _renamed(key: str) -> str:
 
 def _read_torch(path: Path) -> Any:
     with path.open("rb") as file:
-        is_zip = file.read(len(ZIP)) == ZIP
+        begin = file.read(12)
+    is_zip, is_pickle = begin.startswith(ZIP), begin.startswith(pickle.PROTO)
     if is_zip:
         _check_members(path)
     try:
@@ -150,13 +152,21 @@ def _read_torch(path: Path) -> Any:
             warnings.simplefilter("ignore", UserWarning)  # of pickle's newer protocols, which are read all the same
             return torch.load(path, map_location="cpu", weights_only=True)
     except BROKEN as error:
+        if not is_zip and not is_pickle:
+            raise ValueError(
+                f"{path} is no file of weights: it begins with {begin!r}, as nothing does that torch.save writes, and "
+                "files of safetensors end in .safetensors"
+            ) from error
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked:
             raise ValueError(
                 f"{path} holds more than tensors ({asked[1]}), which could run code: it is refused; "
                 "where you trust its author, read it in a program of your own and save its state_dict()"
             ) from error
-        raise ValueError(f"{path} can't be read as weights of torch: {_first_line(error)}") from error
+        reason = re.search(r"WeightsUnpickler error: (.*)", str(error))  # what comes before is advice on torch.load
+        raise ValueError(
+            f"{path} can't be read as weights of torch: {reason[1] if reason else _first_line(error)}"
+        ) from error
 
 
 def _check_members(path: Path) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from losslab.networks.drawing import constructed, draw_layers
 from losslab.seeds import draws_before, generator
 
 Pair = tuple[tuple[float, ...], tuple[float, ...]]
@@ -130,7 +131,8 @@ class RandomWeights(Weights):
     Args:
         init: "kaiming": N(0, 2 / fan in), biases zero; "conv2d": what `torch.nn.Conv2d` itself starts with; "library":
             what the architecture's own constructor starts with, which differs from one to the next.
-        zero_mean: "first" convolution (the default, by the figures above), "all" or "none".
+        zero_mean: "first" convolution (the default, by the figures above), "all" or "none"; of filters of one pixel it
+            would leave nothing, which is refused.
         seed: of the weights.
         redraw_every: steps between two draws; 0 keeps the first one.
         input: what the network is fed (see `Weights`); its `own` is "signed", images in [-1, 1], as the source has it.
@@ -166,57 +168,32 @@ class RandomWeights(Weights):
     def fill(self, cut: nn.Module, architecture: Architecture, step: int) -> str:
         """Give all layers of `cut` the weights of `step`, a function of seed and step alone; name the draw.
 
-        Normalisation layers start as torch starts them: weight one, bias zero, and statistics of N(0, 1).
+        Normalisation layers start as torch starts them: weight one, bias zero, and statistics of N(0, 1). Others that
+        are not drawn, such as scales of channels, have the constant that the library's constructor gives them.
 
         Raises:
-            ValueError: a layer with weights of its own that the recipe does not know.
+            ValueError: a layer for which the constructor draws what the recipe does not know, or filters of one pixel,
+                of which their mean would leave nothing.
         """
         index = self.draw_index(step)
         random = generator(self.seed, index)
         if self.init == "library":
-            _construct(cut, architecture, random.initial_seed())
+            made = constructed(architecture.make, random.initial_seed())
+            for key, tensor in cut.state_dict().items():
+                if key in made:
+                    tensor.copy_(made[key])
         else:
-            self._draw(cut, random)
-        convolutions = [layer for layer in cut.modules() if isinstance(layer, nn.Conv2d)]
-        for layer in convolutions[: {"first": 1, "none": 0}.get(self.zero_mean)]:
-            layer.weight -= layer.weight.mean(dim=(-2, -1), keepdim=True)
-        return f"{self.init}, {self.zero_mean} filters of zero mean, seed {self.seed}, draw {index}"
-
-    def _draw(self, cut: nn.Module, random: torch.Generator) -> None:
-        """Draw on the CPU, so that every device sees the same."""
-        for name, layer in cut.named_modules():
-            if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                weight = torch.empty(layer.weight.shape)
-                bias = None if layer.bias is None else torch.zeros(layer.bias.shape)
-                if self.init == "kaiming":
-                    nn.init.kaiming_normal_(weight, generator=random)
-                else:
-                    _as_torch_starts(weight, bias, random)
-                layer.weight.copy_(weight)
-                if bias is not None and layer.bias is not None:
-                    layer.bias.copy_(bias)
-            elif isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)):
-                layer.reset_parameters()
-            elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
+            draw_layers(cut, architecture.whole, architecture.make, self.init, random)
+        kinds = dict(architecture.whole.named_modules())  # tracing takes some apart
+        convolutions = [
+            (name, layer) for name, layer in cut.named_modules() if isinstance(kinds.get(name, layer), nn.Conv2d)
+        ]
+        for name, layer in convolutions[: {"first": 1, "none": 0}.get(self.zero_mean)]:
+            weight = layer.get_parameter("weight")
+            if weight[0, 0].numel() == 1:
                 raise ValueError(
-                    f"no random weights are known for {name}, a {type(layer).__name__}: "
-                    "weights=random_library asks the library for its own"
+                    f"weights.zero_mean={self.zero_mean} leaves nothing of filters of one pixel, which {name} of "
+                    f"{architecture.name} has: give weights.zero_mean=none"
                 )
-
-
-def _as_torch_starts(weight: Tensor, bias: Tensor | None, random: torch.Generator) -> None:
-    """Draw from U(-1/√fan in, 1/√fan in), as `torch.nn.Conv2d.reset_parameters` does."""
-    nn.init.kaiming_uniform_(weight, a=5**0.5, generator=random)
-    if bias is not None:
-        bound = weight[0].numel() ** -0.5
-        nn.init.uniform_(bias, -bound, bound, generator=random)
-
-
-def _construct(cut: nn.Module, architecture: Architecture, seed: int) -> None:
-    """Copy what the library's constructor draws; torch's own generator stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made = architecture.make().state_dict()
-    own = cut.state_dict()
-    for key, tensor in own.items():
-        tensor.copy_(made[key])
+            weight -= weight.mean(dim=(-2, -1), keepdim=True)
+        return f"{self.init}, {self.zero_mean} filters of zero mean, seed {self.seed}, draw {index}"

@@ -20,6 +20,9 @@ COUNTED = ("task", "loss", "data", "seed", "trainer")
 NOT_COUNTED = (
     "data.root",  # data count by content, and so do the files left out of them
     "data.on_bad",
+    "data.download",
+    "data.mirrors",
+    "data.table",  # a file, which counts by content
     "data.cache",  # where decoded pictures are kept
     "task.save_distances",
     "trainer.accelerator",
