@@ -363,7 +363,10 @@ def test_words_are_no_numbers(kind: type[Comparison[Any]], monkeypatch: pytest.M
             make(kind.__new__(kind), **{name: "half"})
 
 
-@pytest.mark.parametrize("make", [Contextual, CoBi, lambda: CoBi(form="distances"), lambda: Contextual(distance="l2")])
+@pytest.mark.parametrize(
+    "make",
+    [Contextual, lambda: Contextual(distance="l2"), CoBi, lambda: CoBi(distance="l1"), lambda: CoBi(form="distances")],
+)
 def test_one_place_is_refused(make: Make) -> None:
     """Its best match is the only one there is, so that all images would be alike."""
     name = type(make()).__name__.lower()

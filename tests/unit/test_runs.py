@@ -18,9 +18,8 @@ from losslab.runs.metrics import MetricsFile
 from losslab.runs.plan import Plan, Request
 from losslab.runs.sentences import sentence
 
-NO_NUMBERS = ("network", "weights", "compare", "layer", "normalize", "precision", "logger", "outputs", "force",
-              "checkpoint_seconds",
-              "stale_seconds", "on_drift", "on_error", "retries")  # fmt: skip
+NO_NUMBERS = ("network", "weights", "compare", "layer", "normalize", "precision", "draws", "redraw_every", "logger",
+              "outputs", "force", "checkpoint_seconds", "stale_seconds", "on_drift", "on_error", "retries")  # fmt: skip
 """Keys outside the subtrees that count: they say how a cell is run, or act through interpolation."""
 
 

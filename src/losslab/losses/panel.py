@@ -202,11 +202,15 @@ def each(
         layers: of each loss: canonical names; a loss of several has their mean or sum. A plain list is for one loss.
         compare: comparisons by name, or one.
         over_layers: as in `Deep`.
-        layer_weights: none.
+        layer_weights: None; they are for one loss.
 
     Raises:
-        ValueError: two of the losses would be the same.
+        ValueError: two of the losses would be the same, or there are weights of layers.
     """
+    if layer_weights is not None:
+        raise ValueError(
+            "loss.layer_weights is for one loss over several layers, not for a panel (layer=each): leave it null"
+        )
     rows = [[one] if isinstance(one, str) else one for one in layers] if is_panel(layers) else [[*layers]]
     named = {"": compare} if isinstance(compare, Comparison) else compare
     whole = network(select=[*dict.fromkeys(layer for some in rows for layer in some)])

@@ -105,6 +105,8 @@ def _groups(losses: Sequence[Deep]) -> list[list[Deep]]:
 
 
 def _alike(a: Deep, b: Deep) -> bool:
+    if a.network.trainable or b.network.trainable:
+        return False
     if isinstance(a.network, Part) or isinstance(b.network, Part):
         return getattr(a.network, "whole", a) is getattr(b.network, "whole", b)
     return a.make_network is b.make_network or _equal(a.make_network, b.make_network)

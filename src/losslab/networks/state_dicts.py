@@ -83,7 +83,7 @@ def fill_cut(cut: nn.Module, found: Mapping[str, Tensor], architecture: Architec
         ValueError: a key is missing, unknown or of another shape, or a number is not finite; the first one is named.
     """
     shapes = architecture.shapes()
-    own = {key: tensor for key, tensor in cut.state_dict().items()}  # no state: what never changes
+    own = {key: tensor for key, tensor in cut.state_dict().items() if key in shapes}  # no state: what never changes
     used = {_child(key) for key in own}
     troubles = [
         *_missing_or_shaped(found, shapes, used),

@@ -84,7 +84,7 @@ def groups(outputs: Path) -> list[Group]:
         if entry["state"] != "done" or not path.is_file():
             continue
         table = pd.read_parquet(path)
-        facts = dict(table.attrs)
+        facts = {str(name): value for name, value in table.attrs.items()}
         content = str(facts.pop("content"))
         group = found.setdefault((entry["task"], content), Group(entry["task"], content, facts))
         group.entries.append(entry)

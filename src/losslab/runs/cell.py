@@ -64,6 +64,9 @@ ADDED: dict[str, Any] = {
 """Keys that came after the first cells were computed, with the values that those had without knowing: such a key and
 value leave an id as it was."""
 
+ADDED_AT_THE_END: dict[str, Any] = {".network.trainable": False}
+"""Ends of further such keys, wherever in a loss they stand."""
+
 ID_LENGTH = 10
 """Hex digits of an id: 2^40 ids, so that 10,000 cells collide with a chance of 1 in 20,000."""
 
@@ -124,7 +127,8 @@ def identify(
 def _counts(path: str, value: Any) -> bool:
     if path in NOT_COUNTED or path.endswith(NOT_COUNTED_AT_THE_END):
         return False
-    return not (path in ADDED and value == ADDED[path])
+    ends = any(path.endswith(end) and value == before for end, before in ADDED_AT_THE_END.items())
+    return not (ends or (path in ADDED and value == ADDED[path]))
 
 
 def _label(axes: dict[str, Any], given: dict[str, Any]) -> str:

@@ -86,6 +86,12 @@ def make_plan(request: Request, sweep: str | None = None) -> Plan:
 def _check_fit(settings: dict[str, Any]) -> None:
     """Refuse what a task can't do with a loss, before anything is read or written."""
     task = settings["task"]
+    network = settings["loss"].get("network")
+    trains = isinstance(network, dict) and network.get("trainable", False)
+    if trains and "trains_network" not in task.get(NOT_BUILT, {}):
+        raise ValueError(
+            "network.trainable=true is for task=metric_training alone: others leave loss networks as they are"
+        )
     if task.get(NOT_BUILT, {}).get("judges", False):
         return
     name = str(task["_target_"]).rpartition(".")[2]

@@ -17,9 +17,12 @@ from hydra.errors import (
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from losslab.config import CONF, load
+from losslab.config import CONF, load, unlisted
 
 RESOLVING = re.compile(r"\w+ raised while resolving interpolation: (.*?)(?:\n\s*full_key: .*)?", re.DOTALL)
+
+QUOTED = re.compile(r"^(['\"])(.*)\1$", re.DOTALL)
+"""A message between quotes, as a KeyError has it."""
 
 EXPECTED = (HydraException, OmegaConfBaseException, ValueError, KeyError, OSError)
 """What a user's words or files can raise; anything else is our mistake and keeps its traceback."""
@@ -41,7 +44,8 @@ def sentence(error: BaseException) -> str:
     """Say in one sentence what is wrong and what the nearest valid choice is."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"there is no {group}={option}; {_nearest(option, list(error.options), list(error.options))}"
+        options = list(error.options)
+        return f"there is no {group}={option}; {unlisted(group, option, options) or _nearest(option, options, options)}"
     if isinstance(error, OverrideParseException):
         return f"can't read {error.override!r}: a value with special characters needs quotes, as in 'key=\"value\"'"
     if isinstance(error, ConfigCompositionException):
@@ -55,7 +59,7 @@ def sentence(error: BaseException) -> str:
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     # What a resolver raised, without what OmegaConf wraps around it
     inner = RESOLVING.fullmatch(str(message).strip())
-    return " ".join((inner[1].strip("\"'") if inner else str(message)).split())
+    return " ".join((QUOTED.sub(r"\2", inner[1]) if inner else str(message)).split())
 
 
 def _composition_sentence(error: ConfigCompositionException) -> str:
