@@ -27,6 +27,7 @@ docs: setup  ## write docs/losses.md and docs/layers.md anew from configs, docst
 	$(BIN)/python docs/make.py
 	$(BIN)/python docs/make_layers.py
 	$(BIN)/python docs/make_speed.py
+	$(BIN)/python docs/make_experiments.py
 
 wandb-sync: setup  ## upload offline Weights & Biases runs, made whole again where a kill has cut them
 	$(BIN)/python src/replay.py --sync $(ARGS)

@@ -55,7 +55,7 @@ class Group:
                 if of and side in ("d", "d0", "d1"):
                     found[rest.partition(", draw ")[0]][side].append(table[column].to_numpy(np.float64))
             for measure, sides in found.items():
-                name = f"{cell}: {measure}" if len(found) > 1 else cell
+                name = measure if len(self.entries) == 1 else f"{cell}: {measure}" if len(found) > 1 else cell
                 yield name, np.stack([np.stack(one) for one in sides.values()], 1)
 
     def scored(self, samples: int, seed: int) -> ScoreTable:

@@ -173,7 +173,8 @@ def _counted(node: Any, path: str) -> Any:
 
 def _axes(settings: dict[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     loss = settings["loss"]
-    axes = {group: choices.get(group) or _name(settings[group]) for group in ("task", "loss", "data")}
+    chosen = {**choices, "loss": choices.get("loss") or choices.get("experiment")}  # a panel has no name but that
+    axes = {group: chosen.get(group) or _name(settings[group]) for group in ("task", "loss", "data")}
     if "network" in loss:
         axes["network"] = loss["network"]["name"]
         if "weights" in loss["network"]:
