@@ -48,7 +48,7 @@ train part without ties, resized to 64 × 64), and how many of its choices bfloa
 JUDGING = """## Judging
 
 Triplets a second of `task=two_afc` on {triplets} triplets in BAPPS' layout (PNG files of 256 × 256 pixels, scored at 64 × 64), from files to
-scores, intervals and the saved distances' table; beside it `score_2afc_dataset` of the `lpips` package in batches of 50, whose
+scores and intervals; beside it `score_2afc_dataset` of the `lpips` package in batches of 50, whose
 loader decodes what it needs. Measured by `python benchmarks/two_afc.py` in one run, medians of three rounds in turns.
 
 | | triplets a second | the package's loop | × |

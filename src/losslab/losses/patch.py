@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from losslab.comparisons.pairs import wide
 from losslab.images import SIGNED
 from losslab.losses.base import Loss
-from losslab.losses.patches import check_mean, wide
+from losslab.losses.patches import check_mean
 from losslab.types import Distance, Features, Image
 
 SMALLEST = 1e-20

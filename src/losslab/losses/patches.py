@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losslab.comparisons.pairs import wide as wide  # noqa: PLC0414 - patch.py takes it from here
+from losslab.comparisons.pairs import wide
 from losslab.images import SIGNED
 
 BORDERS = {"reflect": "reflect", "zero": "constant", "none": None}
