@@ -1,6 +1,7 @@
 """What README and notebooks show can be run, and finds what it links to."""
 
 import math
+import os
 import re
 import runpy
 import shlex
@@ -33,6 +34,8 @@ COMMANDS = [
 ]
 # A few batches of small things: what is tested is that the command exists, not what it finds.
 TINY = ["trainer=fast", "data.train_count=66", "data.batch_size=16", "logger=csv"]
+JUDGED = ["trainer=fast", "data.batch_size=16", "logger=csv", "data.size=32"]
+"""For tasks that judge, and that learn from judgements."""
 
 
 @pytest.mark.filterwarnings("ignore")  # of Jupyter's own libraries
@@ -52,20 +55,26 @@ def test_readme_commands_run(
     """Each command of the README, on a few batches; a folder and pictures of the test's stand for the reader's."""
     program, script, *overrides = shlex.split(text)
     assert program == "python"
-    if script == "src/report.py":
-        assert train("loss=l2", *TINY).returncode == 0
+    if script in ("src/report.py", "src/agreement.py"):
+        first = (
+            ["loss=l2", *TINY] if script == "src/report.py" else ["task=two_afc", "loss=l2", "data.count=20", *JUDGED]
+        )
+        assert train(*first).returncode == 0
         asked = [sys.executable, str(ROOT / script), str(tmp_path / "outputs")]
         assert subprocess.run(asked, check=False, capture_output=True).returncode == 0
         return
     if script in ("src/compare.py", "src/features.py", "src/layers.py"):
         monkeypatch.chdir(tmp_path)
-        for name in ("a", "b"):
+        for name in ("a", "b", *(f"{folder}/{k}" for folder in ("folder", "one_folder", "other_folder") for k in "ab")):
             images.write(tmp_path / f"{name}.png", images.to_bytes(torch.rand(3, 40, 48)))
         monkeypatch.setattr(sys, "argv", [script, *overrides])
         runpy.run_path(str(ROOT / script), run_name="__main__")
         assert capsys.readouterr().out
         return
     assert script == "src/train.py"
+    if any(re.match("task=(two_afc|jnd|metric_training)", word) for word in overrides):
+        _judge(train, tmp_path, overrides)
+        return
     photos = tmp_path / "photos"
     photos.mkdir()
     data = Photos(train_count=40, val_count=0)
@@ -78,6 +87,20 @@ def test_readme_commands_run(
     cells = math.prod(word.count(",") + 1 for word in overrides) if "-m" in overrides else 1
     table = read_results(tmp_path / "outputs")
     assert list(table.state) == ["done"] * cells
+
+
+def _judge(train: Run, tmp_path: Path, overrides: list[str]) -> None:
+    """Run a command on judgements: some that are made where people's are not at hand, and without trained weights."""
+    here = "LOSSLAB_DATA" in os.environ
+    asked = [word for word in overrides if here or word != "data=material"]
+    learns = "task=metric_training" in asked
+    made = [] if "data=material" in asked else ["data.count=20"]
+    small = [*JUDGED, *made, *(["data.train_count=32", "weights=random"] if learns else ["task.samples=20"])]
+    done = train(*asked, *small)
+    assert done.returncode == 0, done.stderr
+    table = read_results(tmp_path / "outputs")
+    assert table.cell.nunique() == math.prod(word.count(",") + 1 for word in asked if word.startswith("loss="))
+    assert set(table.state) == {"done"}
 
 
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
