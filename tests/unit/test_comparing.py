@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from losslab import images
-from losslab.comparing.distances import between, check_sizes, standard_error, table_of, tiles, within
+from losslab.comparing.distances import between, check_sizes, standard_error, table_of, within
 from losslab.comparing.partners import named, partners, pictures_in
+from losslab.data.tiles import tiles
 from losslab.losses.pairs import PairDistances
 from losslab.losses.panel import Panel
 from losslab.losses.pixel import L1, L2

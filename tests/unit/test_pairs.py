@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from losslab.config import build, load, plain
-from losslab.data.judged import Tiles
+from losslab.data.tiles import tiles
 from losslab.images import to_float
 from losslab.losses.base import Loss
 from losslab.losses.pairs import PairDistances
@@ -104,9 +104,8 @@ def test_capacity_counts_bytes(pictures: Bytes, monkeypatch: pytest.MonkeyPatch)
 def test_tiles_hold_every_pair_once(block: int) -> None:
     """And no tile has more than two blocks of pictures."""
     pairs = torch.cartesian_prod(torch.arange(12), torch.arange(12))
-    tiles = Tiles(pairs, block)
-    numbers = [tiles[k] for k in range(len(tiles))]
-    assert torch.cat(numbers).sort().values.tolist() == list(range(144))
+    numbers = tiles(pairs, block)
+    assert torch.cat([*numbers]).sort().values.tolist() == list(range(144))
     assert all(len(pairs[some].unique()) <= 2 * block for some in numbers)
 
 

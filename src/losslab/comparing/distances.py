@@ -10,6 +10,7 @@ from torch import Tensor
 
 from losslab import images
 from losslab.data.pictures import first_of
+from losslab.data.tiles import tiles
 from losslab.losses.pairs import PairDistances
 from losslab.losses.panel import Panel
 from losslab.types import Bytes
@@ -99,18 +100,6 @@ def within(panel: Panel, pictures: Bytes, pairs: Int[Tensor, "pairs 2"]) -> Meas
     capacity = distances.capacity(cpu)
     for numbers in tiles(pairs, len(pictures) if len(pictures) <= capacity else max(1, capacity // 2)):
         yield numbers, distances.of(pairs[numbers], cpu, capacity).T
-
-
-def tiles(pairs: Int[Tensor, "pairs 2"], block: int) -> Sequence[Tensor]:
-    """Give the numbers of pairs whose pictures are near each other, `block` first and `block` second ones at most.
-
-    Example:
-        >>> tiles(torch.tensor([[0, 1], [0, 3], [1, 0], [1, 2]]), 2)
-        (tensor([0, 2]), tensor([1, 3]))
-    """
-    place = pairs // block
-    order = (place[:, 0] * (place.max() + 1) + place[:, 1]).sort(stable=True)
-    return order.indices.split(order.values.unique_consecutive(return_counts=True)[1].tolist())
 
 
 def standard_error(rows: Float64[Tensor, "pairs losses"], pairs: Int[Tensor, "pairs _"]) -> Float64[Tensor, " losses"]:

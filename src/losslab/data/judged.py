@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from losslab.data.loader import ResumableLoader, whole
+from losslab.data.tiles import tiles
 from losslab.images import to_float
 from losslab.types import Bytes, Image
 
@@ -113,29 +114,6 @@ class TripletImages(Dataset[TripletBatch]):
         return TripletBatch(reference, p0, p1, held.judge[where])
 
 
-class Tiles(Dataset[Tensor]):
-    """Distinct pairs of pictures in an order in which near ones share pictures, a tile at a time.
-
-    Args:
-        pairs: (M, 2) indices of pictures, none twice.
-        block: pictures in a row or column of a tile: the pictures of a tile are twice as many at most.
-    """
-
-    def __init__(self, pairs: Int[Tensor, "pairs 2"], block: int) -> None:
-        """Find the tiles."""
-        place = pairs // block
-        order = (place[:, 0] * (place.max() + 1) + place[:, 1]).sort(stable=True)
-        self.tiles = order.indices.split(order.values.unique_consecutive(return_counts=True)[1].tolist())
-
-    def __len__(self) -> int:
-        """Count the tiles."""
-        return len(self.tiles)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """Give the numbers of the pairs of a tile, (n,)."""
-        return self.tiles[index]
-
-
 class JudgedData(pl.LightningDataModule, ABC):
     """Pictures with people's judgements, of one kind: triplets, or pairs that were taken for the same or not.
 
@@ -222,7 +200,8 @@ class JudgedData(pl.LightningDataModule, ABC):
 
         So all devices have something to do, however few the tiles are.
         """
-        return DataLoader(Tiles(self.distances, self.block), batch_size=None, collate_fn=whole, num_workers=0)
+        served: Any = tiles(self.distances, self.block)
+        return DataLoader(served, batch_size=None, collate_fn=whole, num_workers=0)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
