@@ -1,9 +1,9 @@
-"""Triplets a second of the 2AFC task beside the loop of the lpips package, from pictures on disk to scores, in one run.
+"""Triplets a second of the 2AFC task beside the loop of the lpips package, in one run.
 
 python benchmarks/two_afc.py             # five minutes on 2 cores, alone; rewrites two_afc.json
 
-Both read the same PNG files of 256 × 256 pixels, as BAPPS has them, and score the same triplets at 64 × 64 with the
-same random weights. The package's loop, `score_2afc_dataset` of lpips.trainer, gets batches of 50 from torch's loader,
+Both read the same PNG files of 256 × 256 pixels, as BAPPS has them, and score the same triplets at 64 × 64 with
+random weights. The package's loop, `score_2afc_dataset` of lpips.trainer, gets batches of 50 from torch's loader,
 which decodes and resizes as the package's own does. Ours decodes once into a file that is mapped into memory; what that
 costs, and what a second opening costs, is measured by itself.
 """

@@ -47,16 +47,18 @@ train part without ties, resized to 64 × 64), and how many of its choices bfloa
 
 JUDGING = """## Judging
 
-Triplets a second of `task=two_afc` on {triplets} triplets in BAPPS' layout (PNG files of 256 × 256 pixels, scored at 64 × 64), from files to
-scores and intervals; beside it `score_2afc_dataset` of the `lpips` package in batches of 50, whose
-loader decodes what it needs. Measured by `python benchmarks/two_afc.py` in one run, medians of three rounds in turns.
+Triplets a second of `task=two_afc` on {triplets} triplets in BAPPS' layout (PNG files of 256 × 256 pixels, scored at 64 × 64), from the
+table of pictures, decoded before, to scores and intervals; beside it `score_2afc_dataset` of the `lpips` package in batches of 50, whose
+loader decodes at each pass. Random weights. Measured by `python benchmarks/two_afc.py` in one run, medians of three rounds in turns.
 
 | | triplets a second | the package's loop | × |
 |---|---|---|---|"""
 
 DECODING = """
 Pictures are decoded once, {decoded:.0f} a second, into a file that is mapped into memory; from then on they come at {again:.0f} a second
-(the package's loader gives {theirs:.0f}, each time anew). Scoring takes {most:.0f} a second at most, so reading is not what it waits for.
+(the package's loader gives {theirs:.0f}, each time anew). Scoring takes {most:.0f} a second at most, so that from the second pass on reading is
+not what it waits for. The very first pass over new pictures waits for the decoder: LPIPS-alex scores {first:.0f} triplets a second then
+({first_ratio:.1f} times the package's loop).
 BAPPS' 36,344 val triplets with the panel of 40: {hours:.2f} hours, extrapolated."""
 
 TAIL = """Don't read a ranking of networks into the first column: the pictures show one object in one light, so that structure is most of what
@@ -105,6 +107,8 @@ def _judging(found: dict[str, Any]) -> list[str]:
         "decoded": rates["decoded"],
         "again": rates["opened again"],
         "theirs": rates["by the package's loader"],
+        "first": (first := 1 / (1 / speed["lpips alex"] + 3 / rates["decoded"])),
+        "first_ratio": first / speed["lpips alex, lpips package"],
         "most": max(found["pictures a second that scoring takes"].values()),
         "hours": found["hours for BAPPS"],
     }

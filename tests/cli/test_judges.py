@@ -61,7 +61,7 @@ def test_cells_are_compared(train: Run, tmp_path: Path) -> None:
     assert "made, not human" in shown.stdout
     table = pd.read_csv(io.StringIO(out.read_text()))
     assert sorted(table["measure"]) == ["l1", "ssim"]
-    assert {"like_best", "low", "high", "noise", "blur"} <= set(table)
+    assert {"like_best", "low", "high", "score/noise", "human/blur"} <= set(table)
     assert len(pd.read_csv(tmp_path / "table_differences.csv")) == 1
     nothing = subprocess.run([*program[:2], str(tmp_path)], env=quiet(), capture_output=True, text=True, check=False)
     assert nothing.returncode != 0

@@ -45,10 +45,11 @@ def test_download_check_judge_and_train(tmp_path: Path, kind: str, monkeypatch: 
         (row,) = run(tmp_path, site, "task=two_afc", "data=bapps", "loss=l2", "task.samples=20").rows()
         assert row["accuracy"] == 1
         assert row["score"] == pytest.approx(row["oracle"])
-        assert {"traditional", "cnn", "superres", "deblur", "color", "frameinterp", "distortions", "real"} <= row.keys()
+        names = ("traditional", "cnn", "superres", "deblur", "color", "frameinterp", "distortions", "real", "pooled")
+        assert {f"{what}/{name}" for what in ("score", "human", "oracle") for name in names} <= row.keys()
         (row,) = run(tmp_path, site, "task=jnd", "data=bapps_jnd", "loss=l2", "task.samples=20").rows()
         assert row["score"] > row["chance"]
-        assert {"traditional", "cnn", "pooled"} <= row.keys()
+        assert {"score/traditional", "score/cnn", "score/pooled"} <= row.keys()
         learnt = ["task=metric_training", "data=bapps_train", "network=alexnet", "weights=random"]
         (row,) = run(tmp_path, site, *learnt, "loss.layers=[relu1,relu2]").rows()
         assert 0 < row["train_loss"] < 2

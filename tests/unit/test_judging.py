@@ -1,5 +1,6 @@
 """The judging tasks score what people said, whatever the draws, the panel and the way the pairs are measured."""
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -90,15 +91,47 @@ def test_scores_by_hand(tmp_path: Path) -> None:
     (row,) = judge(TwoAFC(L1(), samples=20), by_hand(HAND, shared=False), tmp_path)
     # L1 chooses p0, p1, p0, p0 (80 against 90), neither, p1
     wanted = [1.0, 0.4, 0.8, 0.0, 0.5, 0.5]
-    assert row["few"] == pytest.approx(0.7)
-    assert row["more"] == pytest.approx(np.mean(wanted[2:]))
+    assert row["score/few"] == pytest.approx(0.7)
+    assert row["score/more"] == pytest.approx(np.mean(wanted[2:]))
     assert row["score"] == pytest.approx((0.7 + np.mean(wanted[2:])) / 2)
-    assert row["pooled"] == pytest.approx(np.mean(wanted))
+    assert row["score/pooled"] == pytest.approx(np.mean(wanted))
     assert row["accuracy"] == pytest.approx((0.5 + np.mean([1, 0, 0.5])) / 2)  # the last has no majority
     people = [1, 0.52, 0.68, 1, 0.58, 0.5]
     assert row["human"] == pytest.approx((np.mean(people[:2]) + np.mean(people[2:])) / 2)
     assert row["oracle"] == pytest.approx((0.8 + np.mean([0.8, 1, 0.7, 0.5])) / 2)
+    assert row["oracle/few"] == pytest.approx(0.8)
+    assert row["accuracy/more"] == pytest.approx(0.5)
     assert row["low"] <= row["score"] <= row["high"]
+
+
+def test_subsets_may_have_any_name_but_those_of_means(tmp_path: Path) -> None:
+    """A subset called score or human hides nothing, and one called pooled is refused before anything is measured."""
+    held = by_hand(HAND, shared=False).held
+    for names, refused in ((("score", "human"), False), (("pooled", "more"), True)):
+        data = Made(dataclasses.replace(held, subsets=names))
+        if refused:
+            with pytest.raises(ValueError, match="none of .*'pooled'"):
+                judge(TwoAFC(L1(), samples=20), data, tmp_path)
+        else:
+            (row,) = judge(TwoAFC(L1(), samples=20), data, tmp_path)
+            assert row["score"] == pytest.approx((row["score/score"] + row["score/human"]) / 2)
+
+
+def test_pairs_that_were_not_measured(tmp_path: Path) -> None:
+    """A part of the batches gives no score: distances of nothing would be zero."""
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                         enable_model_summary=False, default_root_dir=tmp_path, limit_test_batches=1)  # fmt: skip
+    with pytest.raises(ValueError, match="pairs were not measured once"):
+        trainer.test(TwoAFC(L1()), datamodule=Made(by_chance(20, 60)), verbose=False)
+
+
+def test_nobody_has_a_majority(tmp_path: Path) -> None:
+    """Scores are given, and no accuracy."""
+    held = by_hand(HAND, shared=False).held
+    assert isinstance(held, Triplets)
+    (row,) = judge(TwoAFC(L1(), samples=20), Made(dataclasses.replace(held, judge=torch.full((6,), 0.5))), tmp_path)
+    assert row["score"] == pytest.approx(0.5)
+    assert "accuracy" not in row
 
 
 @pytest.mark.parametrize("pictures", [9, 60])
@@ -216,11 +249,11 @@ def test_jnd_by_hand(tmp_path: Path) -> None:
     task = JND(L1(), samples=50)
     (row,) = judge(task, Made(held), tmp_path)
     # a: precision 1, ½, ½ at recall ⅔, ⅔, 1; b: ½, ¾, ½ at ⅓, 1, 1, of which the envelope is ¾
-    assert row["a"] == pytest.approx(2 / 3 + 1 / 6)
-    assert row["b"] == pytest.approx(0.75)
-    assert row["score"] == pytest.approx((row["a"] + row["b"]) / 2)
+    assert row["score/a"] == pytest.approx(2 / 3 + 1 / 6)
+    assert row["score/b"] == pytest.approx(0.75)
+    assert row["score"] == pytest.approx((row["score/a"] + row["score/b"]) / 2)
     # both of distance 10 come first: 1.5/2 at recall ½; then 1.5/3, 2/4, and 3/5 at 1
-    assert row["pooled"] == pytest.approx(0.75 / 2 + 0.6 / 2)
+    assert row["score/pooled"] == pytest.approx(0.75 / 2 + 0.6 / 2)
     assert row["chance"] == pytest.approx(0.5)
     first, second = task.worst(0)
     assert (first.tolist(), second.tolist()) == ([0, 0], [2, 5])

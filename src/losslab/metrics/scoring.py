@@ -37,7 +37,8 @@ def score_triplets(
 
     Returns:
         The table, with the further columns `accuracy`, the share of triplets with a majority on which a loss chooses
-        as it does; `human`, what a person scores; and `oracle`, the highest possible score.
+        as it does (left out where there are none); `human`, what a person scores; and `oracle`, the highest possible
+        score; each a mean over subsets, and by subset (`human/<subset>`) where there are several.
 
     Raises:
         ValueError: as `two_afc_scores` and `by_subset`.
@@ -52,24 +53,29 @@ def score_triplets(
     held = [numbers(one, name) for name, one in zip(names, distances, strict=True)]
     scores = [two_afc_scores(one[:, 0], one[:, 1], judge) for one in held]
     means = np.stack([one.mean(0) for one in scores])
-    hard = [accuracy(one[:, 0], one[:, 1], judge) for one in held]
-    counted, where = hard[0].counted, np.asarray(subset)
-    present = [k for k in range(len(subsets)) if (where[counted] == k).any()]  # the others have no majority at all
     columns = {
-        "accuracy": by_subset(
-            np.stack([one.scores.mean(0) for one in hard]),
-            np.searchsorted(present, where[counted]),
-            [subsets[k] for k in present],
-        )[MEAN],
-        "human": by_subset(human_ceiling(judge), subset, subsets)[MEAN],
-        "oracle": by_subset(oracle(judge), subset, subsets)[MEAN],
+        **_columns("human", human_ceiling(judge), subset, subsets),
+        **_columns("oracle", oracle(judge), subset, subsets),
     }
+    counted = np.asarray(judge) != 0.5
+    if counted.any():
+        hard = np.stack([accuracy(one[:, 0], one[:, 1], judge).scores.mean(0) for one in held])
+        present = sorted({*np.asarray(subset)[counted].tolist()})  # the other subsets have no majority at all
+        where = np.searchsorted(present, np.asarray(subset)[counted])
+        columns = {**_columns("accuracy", hard, where, [subsets[k] for k in present]), **columns}
 
     def resample(shared: ArrayLike | None) -> dict[str, Bootstrap]:
         return bootstrap_means(means, subset, subsets, samples, seed, shared)
 
     by_draw = [by_subset(one, subset, subsets)[MEAN] for one in scores]
     return score_table(names, by_subset(means, subset, subsets), resample, pictures, columns, by_draw)
+
+
+def _columns(name: str, values: ArrayLike, subset: ArrayLike, subsets: Sequence[str]) -> dict[str, Numbers | float]:
+    """Give the mean of values over subsets, and where there are several, that of each and those of groups."""
+    found = by_subset(values, subset, subsets)
+    each = {f"{name}/{key}": one for key, one in found.items() if key != MEAN} if len(subsets) > 1 else {}
+    return {name: found[MEAN], **each}
 
 
 def score_pairs(
@@ -95,7 +101,8 @@ def score_pairs(
         seed: of the bootstrap.
 
     Returns:
-        The table, with the further columns `pooled`, the average precision of all pairs in one order, and `chance`.
+        The table, with the further columns `score/pooled`, the average precision of all pairs in one order, and
+        `chance`.
 
     Raises:
         ValueError: as `precision_by_subset`.
@@ -115,7 +122,7 @@ def score_pairs(
         each = [bootstrap_precision(one, same, subset, subsets, samples, seed, shared) for one in held]
         return {name: _over_draws([one[name] for one in each]) for name in estimates}
 
-    columns: dict[str, Numbers | float] = {POOLED: estimates[POOLED], "chance": chance}
+    columns: dict[str, Numbers | float] = {f"score/{POOLED}": estimates[POOLED], "chance": chance}
     return score_table(names, estimates, resample, pictures, columns, [one[MEAN] for one in found])
 
 

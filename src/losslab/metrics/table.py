@@ -47,9 +47,9 @@ class ScoreTable:
         Returns:
             `score`, the mean over subsets, from `low` to `high` with 95 %, and, among several losses, `like_best`:
             whether it can't be told from the best one; where pictures were resampled, the narrower interval of
-            resampled triplets too (`low_alone`, `high_alone`); where there are several subsets, `pooled`, each
-            subset's score and the means of groups; the further columns; and where there are several draws, their
-            number and the standard deviation of a single one's score.
+            resampled triplets too (`low_alone`, `high_alone`); where there are several subsets, `score/pooled`,
+            each subset's (`score/<subset>`) and the means of groups; the further columns; and where there are several
+            draws, their number and the standard deviation of a single one's score.
         """
         return [self._row(k) for k in range(len(self.names))]
 
@@ -90,7 +90,7 @@ class ScoreTable:
     def _row(self, k: int) -> dict[str, Any]:
         row: dict[str, Any] = {"measure": self.names[k], "score": float(self.estimates[MEAN][k]), **self._interval(k)}
         if len(self.estimates) > 3:  # beside one subset, its mean and all pooled, which are then the same
-            row |= {name: float(one[k]) for name, one in self.estimates.items() if name != MEAN}
+            row |= {f"score/{name}": float(one[k]) for name, one in self.estimates.items() if name != MEAN}
         row |= {name: float(np.broadcast_to(one, len(self.names))[k]) for name, one in self.columns.items()}
         draws = self.by_draw[k]
         return row | ({"draws": len(draws), "sd_of_draws": float(draws.std(ddof=1))} if len(draws) > 1 else {})

@@ -17,12 +17,17 @@ from losslab.divergence import DivergedError
 from losslab.losses.base import Loss
 from losslab.losses.pairs import PairDistances
 from losslab.losses.panel import Panel
+from losslab.metrics.arrays import places
+from losslab.metrics.subsets import RESERVED
 from losslab.metrics.table import ScoreTable
 from losslab.seeds import generator
 from losslab.types import Bytes
 
 SHARED = 0.75
 """Pictures over uses of pictures, below which encodings are worth keeping."""
+
+LEAST_SAMPLES = 20
+"""Of the bootstrap: an interval of 95 % leaves one of them out."""
 
 PICTURED, COLUMNS = 4, 8
 """Losses of a panel, the best ones, whose worst disagreements are shown, and how many of these side by side."""
@@ -57,12 +62,19 @@ class Judging(pl.LightningModule, ABC):
         super().__init__()
         if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
             raise ValueError(f"draws is a whole number from 1, got {draws!r}")
+        if not isinstance(samples, int) or isinstance(samples, bool) or samples < LEAST_SAMPLES:
+            raise ValueError(f"task.samples is a number of resamples from {LEAST_SAMPLES}, got {samples!r}")
         self.panel = loss if isinstance(loss, Panel) else Panel({loss.name: loss})
         self.draws, self.samples, self.seed, self.save_distances = draws, samples, seed, save_distances
 
     def setup(self, stage: str) -> None:
-        """Find out how many pictures' encodings can be held, and which losses another draw changes."""
+        """Find out how many pictures' encodings can be held, and which losses another draw changes.
+
+        Raises:
+            ValueError: data, panel or draws that don't fit, before anything is measured.
+        """
         data = self.data
+        places(data.test.subset, data.test.subsets, RESERVED)
         self.table = PairDistances(self.panel, data.test.pictures)
         self.panel.draw(0)
         self.capacity = self.table.capacity(self.device)
@@ -72,6 +84,7 @@ class Judging(pl.LightningModule, ABC):
         if len(data.test.pictures) < SHARED * uses:
             data.block = self.capacity if self.capacity >= len(data.test.pictures) else self.capacity // 2
         self.distances = torch.zeros(self.draws, len(self.panel.names), len(data.distances))
+        self.times = torch.zeros(len(data.distances))
 
     @property
     def data(self) -> JudgedData:
@@ -95,6 +108,7 @@ class Judging(pl.LightningModule, ABC):
         mine = rows % self.trainer.world_size == self.trainer.global_rank
         if not bool(mine.any()):
             return
+        self.times[batch[mine]] += 1
         self.panel.draw(0)
         self.distances[:, :, batch[mine]] = self.table.of(pairs[mine], self.device, self.capacity)
         for draw in range(1, self.draws):
@@ -103,14 +117,27 @@ class Judging(pl.LightningModule, ABC):
             self.distances[draw, self.random[:, None], batch[mine]] = found
 
     def on_test_epoch_end(self) -> None:
-        """Bring the shares of all devices together, and score."""
-        summed = self.trainer.strategy.reduce(self.distances.to(self.device), reduce_op="sum")
-        self.distances = torch.as_tensor(summed).cpu()
+        """Bring the shares of all devices together, and score.
+
+        Raises:
+            DivergedError: a loss gives what is no number.
+            ValueError: a pair was not measured, or twice.
+        """
+        self.distances, times = (self._summed(one) for one in (self.distances, self.times))
+        if not bool((times == 1).all()):
+            raise ValueError(
+                f"{int((times != 1).sum())} of {len(times)} pairs were not measured once: this task takes all batches, "
+                "and its share of each itself (of the trainer: limit_test_batches=1.0, use_distributed_sampler=False)"
+            )
         bad = ~self.distances.isfinite().all(-1).all(0)
         if bool(bad.any()):
             name = self.panel.names[int(bad.nonzero()[0])]
             raise DivergedError(f"{name} gives distances that are no numbers", term=name)
         self.score(self.distances[..., self.data.where])
+
+    def _summed(self, mine: Tensor) -> Tensor:
+        """Add up over devices."""
+        return torch.as_tensor(self.trainer.strategy.reduce(mine.to(self.device), reduce_op="sum")).cpu()
 
     @abstractmethod
     def score(self, distances: Tensor) -> None:
