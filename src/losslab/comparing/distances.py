@@ -98,7 +98,7 @@ def within(panel: Panel, pictures: Bytes, pairs: Int[Tensor, "pairs 2"]) -> Meas
     cpu = torch.device("cpu")
     distances = PairDistances(panel, pictures)
     capacity = distances.capacity(cpu)
-    for numbers in tiles(pairs, len(pictures) if len(pictures) <= capacity else max(1, capacity // 2)):
+    for numbers in tiles(pairs, distances.block(capacity)):
         yield numbers, distances.of(pairs[numbers], cpu, capacity).T
 
 

@@ -38,6 +38,10 @@ class PairDistances:
         storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in leaves(encoding)}
         return max(2, BYTES_HELD // sum(storages.values()))
 
+    def block(self, capacity: int) -> int:
+        """Count the pictures of a tile's row or column whose encodings, with those of the other side, can be held."""
+        return len(self.pictures) if len(self.pictures) <= capacity else capacity // 2
+
     @torch.no_grad()
     def of(self, pairs: Int[Tensor, "pairs 2"], device: torch.device, capacity: int) -> Float[Tensor, "losses pairs"]:
         """Give the distance of each pair under each loss, on the CPU, as the panel is drawn now.

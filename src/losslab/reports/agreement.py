@@ -26,14 +26,12 @@ class Group:
 
     Args:
         task: its name.
-        content: names pictures and judgements.
         facts: what the files tell of them.
         entries: of the journal.
         files: distances, one table a cell.
     """
 
     task: str
-    content: str
     facts: dict[str, Any]
     entries: list[dict[str, Any]] = field(default_factory=list)
     files: list[pd.DataFrame] = field(default_factory=list)
@@ -86,7 +84,7 @@ def groups(outputs: Path) -> list[Group]:
         table = pd.read_parquet(path)
         facts = {str(name): value for name, value in table.attrs.items()}
         content = str(facts.pop("content"))
-        group = found.setdefault((entry["task"], content), Group(entry["task"], content, facts))
+        group = found.setdefault((entry["task"], content), Group(entry["task"], facts))
         group.entries.append(entry)
         group.files.append(table)
     if not found:

@@ -15,7 +15,7 @@ class JND(Judging):
     """Scores losses by the average precision with which small distances find pairs that people took for the same.
 
     Formula: `score` is the mean over subsets of the area below the curve of precision against recall, pairs of small
-        distance first; `pooled` is the area of all pairs in one order, `chance` the mean of `same`.
+        distance first; `score/pooled` is the area of all pairs in one order, `chance` the mean of `same`.
 
     Args:
         loss: one, or a panel.
@@ -28,7 +28,7 @@ class JND(Judging):
         ValueError: draws that are none, or all one; data without pairs.
 
     Paper and code: LPIPS scores one set after the other (`score`), the study of Pihlgren et al. all pairs of both sets
-        at once (`pooled`).
+        at once (`score/pooled`).
 
     Source: Zhang et al., CVPR 2018, section 4; Pihlgren et al., arXiv 2302.04032.
     """

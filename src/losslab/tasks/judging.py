@@ -82,7 +82,7 @@ class Judging(pl.LightningModule, ABC):
             self._find_random()
         uses = data.where.numel() * (len(data.where) + 1) / len(data.where)
         if len(data.test.pictures) < SHARED * uses:
-            data.block = self.capacity if self.capacity >= len(data.test.pictures) else self.capacity // 2
+            data.block = self.table.block(self.capacity)
         self.distances = torch.zeros(self.draws, len(self.panel.names), len(data.distances))
         self.times = torch.zeros(len(data.distances))
 
