@@ -1,5 +1,6 @@
 """Several optimisers that count as one."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,3 +46,47 @@ class JointOptimizer(Optimizer):
         for name, one in self.optimizers.items():
             one.load_state_dict(state_dict[name])
         self.param_groups = [group for one in self.optimizers.values() for group in one.param_groups]
+
+
+class OneByOne(Optimizer):
+    """Optimisers of parameters that don't depend on each other, each of which may evaluate the closure many times.
+
+    L-BFGS searches along a line for all parameters that it has; with an optimiser each, parameters take the steps that
+    they would take alone.
+
+    Args:
+        optimizers: in order.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        """Share the parameter groups of all the optimisers."""
+        self.optimizers = [*optimizers]
+        self.current: int | None = None
+        self.active: Sequence[int] = range(len(self.optimizers))
+        super().__init__([group for one in self.optimizers for group in one.param_groups], {})
+
+    def step(self, closure: Any = None) -> Any:
+        """Step every optimiser that `active` holds; `current` tells the closure whose turn it is."""
+        loss = None
+        try:
+            for number in self.active:
+                self.current = number
+                loss = self.optimizers[number].step(closure)
+        finally:
+            self.current = None
+        return loss
+
+    def forget(self) -> None:
+        """Drop what the optimisers remember of past gradients."""
+        for one in self.optimizers:
+            one.state.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give each optimiser's state by its number."""
+        return {str(number): one.state_dict() for number, one in enumerate(self.optimizers)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load each optimiser's state by its number, and share the groups again that loading replaced."""
+        for number, one in enumerate(self.optimizers):
+            one.load_state_dict(state_dict[str(number)])
+        self.param_groups = [group for one in self.optimizers for group in one.param_groups]

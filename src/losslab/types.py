@@ -13,6 +13,12 @@ from torch import Tensor
 Image: TypeAlias = Float[Tensor, "*#batch channels height width"]
 """Images with values in [0, 1]; colour images have the channels red, green, blue."""
 
+Pictures: TypeAlias = Float[Tensor, "pictures channels height width"]
+"""The images of several sets, those of a set side by side; values as those of `Image`."""
+
+Found: TypeAlias = Float[Tensor, "sets channels height width"]
+"""One image a set."""
+
 Bytes: TypeAlias = UInt8[Tensor, "... channels _ _"]
 """Images as they are stored and shown: whole numbers from 0 to 255."""
 
@@ -74,3 +80,18 @@ def leaves(encoding: Encoding) -> list[Tensor]:
         return leaves(encoding.value)
     parts = encoding.values() if isinstance(encoding, dict) else encoding
     return [leaf for part in parts for leaf in leaves(part)]
+
+
+def draw_names(encoding: Encoding) -> list[str]:
+    """Name the draws of random state that an encoding holds for, in a fixed order.
+
+    Example:
+        >>> draw_names((Drawn({}, "seed 0, draw 3"),))
+        ['seed 0, draw 3']
+    """
+    if isinstance(encoding, Tensor):
+        return []
+    if isinstance(encoding, Drawn):
+        return [encoding.draw, *draw_names(encoding.value)]
+    parts = encoding.values() if isinstance(encoding, dict) else encoding
+    return [name for part in parts for name in draw_names(part)]

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from losslab import images
+from losslab.losses.joining import joined
 from losslab.losses.panel import Panel
 from losslab.types import Bytes, Drawn, Image, leaves, map_encoding
 
@@ -92,15 +93,8 @@ class PairDistances:
     def _encoded(self, used: Tensor, device: torch.device) -> Drawn[dict[str, Any]]:
         """Encode pictures some at a time, into tensors that have room for all."""
         at_once = self.panel.at_once(self.pictures.shape[-2:].numel())
-        room, begin = list[Tensor](), 0
-        for some in used.split(at_once):
-            made = self.panel.encode(self._images(some, device))
-            room = room or [one.new_empty(len(used), *one.shape[1:]) for one in leaves(made)]
-            for whole, one in zip(room, leaves(made), strict=True):
-                whole[begin : begin + len(some)] = one
-            begin += len(some)
-        columns = iter(room)
-        return map_encoding(lambda _: next(columns), made)  # type: ignore[return-value]
+        made = (self.panel.encode(self._images(some, device)) for some in used.split(at_once))
+        return joined(made, len(used))  # type: ignore[return-value]
 
     def _images(self, numbers: Tensor, device: torch.device) -> Image:
         return images.to_float(self.pictures[numbers].to(device))

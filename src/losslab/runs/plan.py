@@ -100,8 +100,8 @@ def _check_fit(settings: dict[str, Any]) -> None:
             f"this loss is a panel of several, and {name} takes one: choose one layer and one comparison "
             "(not layer=each, compare=each), or a task that judges losses: two_afc, jnd"
         )
-    if settings.get("draws", 1) != 1:
-        raise ValueError(f"draws={settings['draws']} is for tasks that judge losses, two_afc and jnd, not for {name}")
+    if settings.get("draws", 1) != 1 and not task.get(NOT_BUILT, {}).get("draws", False):
+        raise ValueError(f"draws={settings['draws']} is for the tasks two_afc, jnd and gim, not for {name}")
 
 
 def make_plans(

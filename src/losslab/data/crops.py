@@ -1,0 +1,115 @@
+"""Sets of overlapping crops: each photograph gives a set, whose pictures are the same thing a little elsewhere."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import skimage
+import torch
+from torch import Tensor
+
+from losslab import images
+from losslab.data.photos import PHOTOGRAPHS
+from losslab.data.sets import ImageSets, SetData, gathered
+from losslab.seeds import generator
+from losslab.types import Bytes
+
+PLACES = ("corners", "shifts", "jitter")
+
+
+class Crops(SetData):
+    """Sets of crops of photographs that are a few pixels, or more, apart.
+
+    The middle square of each photograph, or what `zoom` leaves of it, is scaled to `size + offset` pixels, and crops of
+    `size` pixels are cut out of it.
+
+    Args:
+        root: a folder with pictures, a set each; None: photographs of the scikit-image wheel.
+        names: file names in it, or the wheel's without their suffix; None: all.
+        size: side of the pictures in pixels.
+        places: where crops are cut: "corners" at (0, 0), (offset, 0), (offset, offset) and (0, offset) pixels from the
+            top left, the source's four; "shifts" at `count` places drawn from 0 to `offset` in each direction; "jitter"
+            like that, and each crop is turned left to right with a chance of one half.
+        offset: largest distance of two crops along an axis, in pixels.
+        count: pictures in a set, of "shifts" and "jitter".
+        zoom: share of the photograph's middle square that is used, more than 0 to 1.
+        crop_seed: of the places.
+        weights: as in `SetData`.
+
+    Raises:
+        ValueError: an option that is none, a name that is not there, or a photograph smaller than the crops.
+
+    Source: "corners" with an offset of 3: the text "Perceptual Distance and the Generalized Mean Image Problem" by
+        defgsus (create_target_images); shifted and jittered crops: create_mean_optimization_sets of
+        ariel415el/PerceptualLossExperiments.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        names: Sequence[str] | None = None,
+        size: int = 96,
+        places: str = "corners",
+        offset: int = 3,
+        count: int = 6,
+        zoom: float = 1.0,
+        crop_seed: int = 0,
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        """Check the options."""
+        super().__init__(weights)
+        if places not in PLACES:
+            raise ValueError(f"data.places is one of {', '.join(PLACES)}, got {places!r}")
+        if not 0 < zoom <= 1:
+            raise ValueError(f"data.zoom is more than 0 and at most 1, got {zoom}")
+        if min(size, count) < 1 or offset < 0:
+            raise ValueError(f"data.size and data.count are from 1, data.offset from 0, got {size}, {count}, {offset}")
+        self.root = None if root is None else Path(str(root)).expanduser()
+        self.names, self.size, self.places, self.offset = names, size, places, offset
+        self.count, self.zoom, self.crop_seed = count, zoom, crop_seed
+
+    def load(self) -> ImageSets:
+        """Cut all sets."""
+        random = generator(self.crop_seed)
+        return gathered([(path.stem, self._cut(self._whole(path), random)) for path in self._paths()])
+
+    def files(self) -> list[Path]:
+        """List the pictures of the folder."""
+        return [] if self.root is None else self._paths()
+
+    def _paths(self) -> list[Path]:
+        folder = Path(skimage.__file__).parent / "data" if self.root is None else self.root
+        if not folder.is_dir():
+            raise ValueError(f"data.root={self.root} is no folder")
+        known = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in images.SUFFIXES]
+        known = [path for path in known if self.root is not None or path.name in PHOTOGRAPHS]
+        if not known:
+            raise ValueError(f"data.root={self.root} holds no picture ({' '.join(images.SUFFIXES)})")
+        return known if self.names is None else [self._named(name, known) for name in self.names]
+
+    def _named(self, name: str, known: list[Path]) -> Path:
+        for path in known:
+            if name in (path.name, path.stem):
+                return path
+        raise ValueError(f"data.names: there is no {name!r}; there are {', '.join(path.stem for path in known)}")
+
+    def _whole(self, path: Path) -> Tensor:
+        """Give what all crops are cut from, (3, side, side) in [0, 1]."""
+        picture = images.read(path)
+        side, need = int(min(picture.shape[-2:]) * self.zoom), self.size + self.offset
+        if side < need:
+            raise ValueError(f"{path.name} has {side} pixels to cut {need} from: lower data.size, or raise data.zoom")
+        top, left = ((length - side) // 2 for length in picture.shape[-2:])
+        return images.resize(images.to_float(picture[:, top : top + side, left : left + side]), need, need)
+
+    def _cut(self, whole: Tensor, random: torch.Generator) -> Bytes:
+        crops = [whole[:, y : y + self.size, x : x + self.size] for y, x in self._offsets(random)]
+        if self.places == "jitter":
+            turned = torch.rand(len(crops), generator=random) < 0.5
+            crops = [crop.flip(-1) if turn else crop for crop, turn in zip(crops, turned.tolist(), strict=True)]
+        return images.to_bytes(torch.stack(crops))
+
+    def _offsets(self, random: torch.Generator) -> list[list[int]]:
+        if self.places == "corners":
+            return [[0, 0], [self.offset, 0], [self.offset, self.offset], [0, self.offset]]
+        found: list[list[int]] = torch.randint(self.offset + 1, (self.count, 2), generator=random).tolist()
+        return found

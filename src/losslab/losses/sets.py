@@ -1,0 +1,156 @@
+"""The mean distance of an image to the pictures of a set, for many sets at once, in little memory."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losslab.losses.base import Loss
+from losslab.losses.joining import joined
+from losslab.losses.penalty import NoPenalty, Penalty
+from losslab.networks.base import LossNetwork
+from losslab.types import Distance, Found, Pictures, draw_names, leaves, map_encoding
+
+NUMBERS_AT_ONCE = 2**21
+"""In the largest map of a network for the images that are encoded at a time on a processor."""
+
+IMAGES_AT_ONCE = 16
+"""Images that are encoded at a time, at most."""
+
+TARGET_NUMBERS_AT_ONCE = 2**18
+"""In the encodings that are compared at a time on a processor: what its cache holds several times."""
+
+
+class SetDistances:
+    """The weighted mean distance of one image to the pictures of a set, of many sets.
+
+    The pictures are encoded once. For its gradient, an image is encoded once and compared with some pictures at a time;
+    what autograd keeps is thrown away after each group, so that memory holds the encodings of the pictures and the
+    activations of some images. Sets don't see each other.
+
+    Formula: d_s(x) = Σ_k w_sk loss(x, y_sk) + penalty(x), Σ_k w_sk = 1.
+
+    Args:
+        loss: to compare with; the pictures are encoded again when it has been drawn anew.
+        pictures: (N, C, H, W) in [0, 1], those of a set side by side.
+        sizes: pictures in each set.
+        weights: w, (N,).
+        penalty: what an image costs by itself.
+
+    Raises:
+        ValueError: the loss refuses the pictures.
+    """
+
+    def __init__(
+        self, loss: Loss[Any], pictures: Pictures, sizes: Sequence[int], weights: Tensor, penalty: Penalty | None = None
+    ) -> None:
+        """Encode the pictures."""
+        self.loss, self.penalty = loss, penalty or NoPenalty()
+        self.pictures, self.sizes, self.weights = pictures, sizes, weights.to(pictures)
+        self.begins = torch.tensor([0, *sizes]).cumsum(0).tolist()
+        self.at_once = _images_at_once(loss, pictures)
+        self._encode()
+        numbers = sum(leaf[0].numel() for leaf in leaves(self.targets))
+        on_processor = pictures.device.type == "cpu"
+        self.targets_at_once = max(1, TARGET_NUMBERS_AT_ONCE // numbers) if on_processor else len(pictures)
+
+    @torch.no_grad()
+    def _encode(self) -> None:
+        """Encode the pictures under the loss's present draw."""
+        made = (self.loss.encode(some) for some in self.pictures.split(self.at_once))
+        self.targets = joined(made, len(self.pictures))
+
+    def __call__(self, images: Found, which: Sequence[int]) -> Distance:
+        """Give the distance of each image to its set, (n,), with a gradient of first order.
+
+        Args:
+            images: (n, C, H, W), of any values: an image that is optimised may leave [0, 1] on its way.
+            which: the number of each image's set, ascending.
+        """
+        found: Distance = _WithGradient.apply(images, self, which)
+        return found
+
+    def groups(self, which: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+        """Group neighbouring sets of one size, some at a time: the place of the first in `which`, and their numbers."""
+        place = 0
+        for _, run in groupby(enumerate(which), key=lambda item: (item[1] - item[0], self.sizes[item[1]])):
+            numbers = [number for _, number in run]
+            for begin in range(0, len(numbers), self.at_once):
+                some = numbers[begin : begin + self.at_once]
+                yield place, some
+                place += len(some)
+
+    def measure(self, images: Found, numbers: Sequence[int], *, gradient: bool) -> tuple[Distance, Tensor | None]:
+        """Give the distances of images (n, C, H, W) to neighbouring sets of one size, and their gradient if asked."""
+        with torch.set_grad_enabled(gradient), torch.autocast(images.device.type, enabled=False):
+            images = images.detach().requires_grad_(gradient)
+            own = self.loss.embed(images)
+        if draw_names(own) != draw_names(self.targets):
+            self._encode()
+        begin, end, size = self.begins[numbers[0]], self.begins[numbers[-1] + 1], self.sizes[numbers[0]]
+        targets = map_encoding(lambda leaf: leaf[begin:end].unflatten(0, (-1, size)), self.targets)
+        weights = self.weights[begin:end].unflatten(0, (-1, size))
+        with torch.set_grad_enabled(gradient), torch.autocast(images.device.type, enabled=False):
+            cost = self.penalty(images)
+            cut = map_encoding(lambda leaf: leaf.detach().requires_grad_(leaf.requires_grad), own)
+            gradients = [torch.zeros_like(leaf) for leaf in leaves(cut) if leaf.requires_grad]
+            total = cost.detach().clone()
+            for first in range(0, size, self.targets_at_once):
+                some = slice(first, first + self.targets_at_once)
+                found = self._compared(cut, targets, weights, some)
+                total += found.detach()
+                if gradient:
+                    inputs = [leaf for leaf in leaves(cut) if leaf.requires_grad]
+                    # a loss may keep what it does not use
+                    for whole, part in zip(
+                        gradients, torch.autograd.grad(found.sum(), inputs, allow_unused=True), strict=True
+                    ):
+                        if part is not None:
+                            whole.add_(part)
+            if not gradient:
+                return total, None
+            roots = [leaf for leaf in leaves(own) if leaf.requires_grad]
+            if cost.requires_grad:
+                roots, gradients = [*roots, cost], [*gradients, torch.ones_like(cost)]
+            return total, torch.autograd.grad(roots, images, gradients)[0]
+
+    def _compared(self, own: Any, targets: Any, weights: Tensor, some: slice) -> Distance:
+        """Give the weighted sum of an image's distances to some pictures of its set, (n,)."""
+        one = map_encoding(lambda leaf: leaf.unsqueeze(1), own)
+        found = self.loss.compare(one, map_encoding(lambda leaf: leaf[:, some], targets))
+        return (found * weights[:, some]).sum(1)
+
+
+class _WithGradient(torch.autograd.Function):
+    """Compute gradients on the way forward, so that no group's graph outlives it."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, sets: SetDistances, which: Sequence[int]) -> Tensor:
+        """Measure all images, and keep their gradients."""
+        wanted = ctx.needs_input_grad[0]
+        total, gradient = images.new_empty(len(images)), torch.empty_like(images if wanted else images[:0])
+        for place, some in sets.groups(which):
+            mine = slice(place, place + len(some))
+            total[mine], found = sets.measure(images[mine], some, gradient=wanted)
+            if found is not None:
+                gradient[mine] = found
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
+        """Scale each image's gradient by what is asked of its distance."""
+        (gradient,) = ctx.saved_tensors
+        return gradient * outputs[0][:, None, None, None], None, None
+
+
+def _images_at_once(loss: Loss[Any], pictures: Pictures) -> int:
+    """Count the images that are encoded at a time."""
+    if pictures.device.type != "cpu":
+        return IMAGES_AT_ONCE
+    deep = getattr(loss, "deep", None)
+    widest = LossNetwork.widest if deep is None else deep.network.widest
+    return max(1, min(IMAGES_AT_ONCE, int(NUMBERS_AT_ONCE / (pictures.shape[-2:].numel() * widest))))
