@@ -1,9 +1,9 @@
 """Show how far apart pictures are under any losses: two files, two folders, or one folder within itself.
 
 python src/compare.py a.png b.png loss=l2,lpips network=squeezenet1_1       a line a loss
-python src/compare.py a.png b.png loss=lpips network=squeezenet1_1 map=map.png   where they differ
+python src/compare.py a.png b.png loss=ssim,l1 map=map.png                  where they differ
 python src/compare.py one two loss=l2,ssim out=distances.csv                pictures of the same name, and the mean
-python src/compare.py one loss=l2 pairs=consecutive                         each picture and the next one
+python src/compare.py one loss=l2                                           each picture and the next one
 python src/compare.py one loss=l2 pairs=all out=matrix.csv                  each picture and each other one
 """
 
@@ -26,9 +26,10 @@ WORDS = """\
 words: those of train.py, several losses by commas, and
   size=64            all pictures to 64×64 pixels
   parts=true         two files: each loss's terms or layers
-  map=map.png        two files: the distance at each pixel, of losses that have maps; map.npy: as numbers
+  map=map.png        two files: the distance at each pixel, of losses that have maps (l1, l2, lp, charbonnier, ssim,
+                     patch_rbf, patch_laplacian, gabor, prewitt, scnn, deep, lpips); map.npy: as numbers
   missing=skip       two folders: leave out pictures without a partner
-  pairs=consecutive  one folder: each picture and the next one by name; pairs=all: each two
+  pairs=consecutive  one folder: each picture and the next one by name, the default as in lpips; pairs=all: each two
   first=10           one folder: its first 10 pictures only
   out=distances.csv  folders: all distances in a file; of pairs=all, a matrix a loss
 """
@@ -99,7 +100,7 @@ def compare(paths: Sequence[Path], own: Mapping[str, str], words: Sequence[str])
     parts = switch("parts", own["parts"] or "false")
     chart, out = ending("map", own["map"], (".png", ".npy")), ending("out", own["out"], (".csv",))
     skip = one_of("missing", own["missing"] or "error", ("error", "skip")) == "skip"
-    pairs = one_of("pairs", own["pairs"], ("consecutive", "all")) if found == "one folder" else ""
+    pairs = one_of("pairs", own["pairs"] or "consecutive", ("consecutive", "all"))
     # These import torch, which takes seconds that a wrong word should not wait for.
     from losslab.comparing.one_folder import one_folder
     from losslab.comparing.two_folders import two_folders

@@ -48,8 +48,15 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
     OmegaConf.register_new_resolver("layers", chosen_layers, replace=True)
     OmegaConf.register_new_resolver("one_or_each", _one_or_each, replace=True)
-    OmegaConf.register_new_resolver("redraws", lambda draws: int(draws > 1), replace=True)
+    OmegaConf.register_new_resolver("redraws", _redraws, replace=True)
     OmegaConf.register_new_resolver("sha256", lambda path: None if path is None else sha256_of(path), replace=True)
+
+
+def _redraws(draws: Any) -> int:
+    """Say that each of several draws is new, 1, and of a single one, 0, that it stays."""
+    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
+        raise ValueError(f"draws is a whole number from 1, got {draws!r}")
+    return int(draws > 1)
 
 
 def _one_or_each(one: str, each: str, layer: Any, compare: Any) -> str:

@@ -1,5 +1,7 @@
 """The one seed function: random numbers of a seed and a count, the same on every device and in every process."""
 
+from numbers import Integral
+
 import torch
 
 STRIDE = 1_000_003
@@ -7,14 +9,24 @@ STRIDE = 1_000_003
 
 
 def generator(seed: int, count: int = 0) -> torch.Generator:
-    """Give a generator on the CPU that is a function of `seed` and `count` alone."""
+    """Give a generator on the CPU that is a function of `seed` and `count` alone.
+
+    Raises:
+        ValueError: the seed is no whole number.
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise ValueError(f"seed is a whole number, got {seed!r}")  # noqa: TRY004 - it comes from a config
     return torch.Generator().manual_seed(seed * STRIDE + count)
 
 
 def draws_before(step: int, redraw_every: int) -> int:
-    """Count the draws before that of `step`, where every `redraw_every` steps have one, and 0 means a single one."""
-    if redraw_every < 0:
-        raise ValueError(f"redraw_every is a number of steps, or 0 for a single draw, got {redraw_every}")
+    """Count the draws before that of `step`, where every `redraw_every` steps have one, and 0 means a single one.
+
+    Raises:
+        ValueError: `redraw_every` is no whole number from 0.
+    """
+    if not isinstance(redraw_every, Integral) or isinstance(redraw_every, bool) or redraw_every < 0:
+        raise ValueError(f"redraw_every is a number of steps, or 0 for a single draw, got {redraw_every!r}")
     return step // redraw_every if redraw_every else 0
 
 
@@ -34,7 +46,7 @@ class Draws:
         """Give the generator of the draw of `step`, or None where that is the draw there is.
 
         Raises:
-            ValueError: redraw_every is less than 0.
+            ValueError: the seed is no whole number, or redraw_every none from 0.
         """
         index = draws_before(step, self.redraw_every)
         if index == self.index:

@@ -138,7 +138,6 @@ def test_kinds_of_pictures(compare: Compare, tmp_path: Path) -> None:
         (["A", "B", "out=a.csv"], r"out is no word for two pictures"),
         (["FOLDER", "FOLDER", "map=map.png"], r"map is no word for two folders; these take size, missing, out$"),
         (["FOLDER", "missing=skip", "pairs=all"], r"missing is no word for one folder"),
-        (["FOLDER"], r"pairs is consecutive or all, got ''$"),
         (["FOLDER", "pairs=some"], r"pairs is consecutive or all, got 'some'$"),
         (["FOLDER", "pairs=all", "first=0"], r"first is a whole number from 1, got '0'$"),
         (["FOLDER", "pairs=all", "first=1", "loss=l2"], r"pairs are of two pictures at least, got .*a\.png alone$"),
@@ -153,8 +152,8 @@ def test_kinds_of_pictures(compare: Compare, tmp_path: Path) -> None:
         (["EMPTY", "pairs=all", "loss=l2"], r"empty holds no picture \(\.png \.jpg"),
         (["A", "B", "map=map.jpg"], r"map is the name of a file that ends in \.png or \.npy, got map\.jpg$"),
         (
-            ["A", "B", "loss=l2", "map=map.png"],
-            r"l2 has no map of the distance at each pixel; loss=deep and loss=lpips",
+            ["A", "B", "loss=l2,fft", "map=map.png"],
+            r"fft has no map .*: fourier does not go place by place; losses with maps are l1, l2, .*, deep, lpips$",
         ),
         (["A", "B", "parts=yes"], r"parts is true or false, got 'yes'$"),
         (["A", "C", "size=16"], r"mmdpp needs images of at least 32×32 pixels, got 16×16$"),
@@ -270,6 +269,7 @@ def test_consecutive_pictures(compare: Compare, files: list[Path], tmp_path: Pat
     assert [*written.columns] == ["first", "second", "l2", "l1"]
     assert written.iloc[1, :2].tolist() == ["b.png", "c.png"]
     assert written.iloc[1, 2:].tolist() == pytest.approx(found["b.png c.png"], rel=1e-5)
+    assert compare(tmp_path, "loss=l2,l1", "size=16") == printed  # the default, as in lpips_1dir_allpairs.py of lpips
     few = lines(compare(tmp_path, "loss=l2", "pairs=consecutive", "size=16", "first=2"), names=2)
     assert list(few) == ["a.png b.png", "mean", "error"]
     assert few["mean"] == few["a.png b.png"]
@@ -312,10 +312,10 @@ def test_each_picture_is_encoded_once(compare: Compare, tmp_path: Path, monkeypa
     assert sum(seen) == 5 + 1  # one more to find out how much memory an encoding takes
 
 
-@pytest.mark.parametrize("loss", ["deep", "lpips"])
+@pytest.mark.parametrize("loss", ["deep", "lpips", "ssim"])
 def test_map_as_picture_and_as_numbers(compare: Compare, files: list[Path], tmp_path: Path, loss: str) -> None:
     """What the loss itself says of each pixel, in the pictures' own size."""
-    words = [f"loss={loss}", *(RANDOM if loss == "lpips" else EACH)]
+    words = [f"loss={loss}", *({"lpips": RANDOM, "deep": EACH}.get(loss, []))]
     plain_ = compare(*files[:2], *words)
     assert compare(*files[:2], *words, f"map={tmp_path}/map.npy") == plain_
     one = build(plain(load(*words))["loss"])

@@ -19,6 +19,8 @@ OPTIONS = sorted(
 )  # test_experiments.py
 NEEDS = {
     "data/folder": ["data.root=."],
+    "data/set_folders": ["data.root=."],
+    "data/neighbours_in_codes": ["data.codes=x.ckpt"],
     "loss/lpips": ["weights=random"],
     "loss/dists": ["weights=random"],
     "task/metric_training": ["loss=lpips", "weights=random"],
@@ -27,6 +29,7 @@ NEEDS = {
     "network/torchvision": ["network.architecture.name=convnext_tiny"],
     "network/timm": ["network.architecture.name=resnet10t"],
     "weights/file": ["weights.path=README.md"],
+    "trainer/optimisation": ["task=gim", "loss=l2"],
 }
 
 
@@ -87,19 +90,21 @@ def imports(path: Path) -> set[str]:
 # What each part may import; config holds names and builds, and runs and science meet nowhere else.
 MAY_IMPORT = {
     "types": set(),
+    "allocator": set(),
     "checksums": set(),
     "alone": set(),
     "unpack": set(),
     "download": {"alone", "checksums", "files"},
     "seeds": set(),
+    "checks": set(),
     "files": set(),
     "words": set(),
     "divergence": set(),
     "images": {"types", "files", "divergence"},
     "optimizers": set(),
-    "networks": {"types", "images", "seeds", "checksums", "download", "networks"},
-    "comparisons": {"types", "images", "seeds", "comparisons"},
-    "losses": {"types", "images", "seeds", "checksums", "networks", "comparisons", "losses"},
+    "networks": {"types", "images", "seeds", "checks", "checksums", "download", "networks"},
+    "comparisons": {"types", "images", "seeds", "checks", "comparisons"},
+    "losses": {"types", "images", "seeds", "checks", "checksums", "networks", "comparisons", "losses"},
     "figures": {"types", "images", "comparisons", "losses", "figures"},
     "comparing": {"types", "images", "files", "losses", "data", "figures", "comparing"},
     "models": {"types", "images", "seeds", "models"},
@@ -107,7 +112,7 @@ MAY_IMPORT = {
     "metrics": {"types", "metrics"},
     "tasks": {"types", "images", "seeds", "losses", "models", "data", "metrics", "optimizers", "divergence", "tasks"},
     "config": {"checksums", "networks"},
-    "runs": {"types", "images", "files", "config", "divergence", "runs"},
+    "runs": {"types", "images", "files", "config", "divergence", "allocator", "runs"},
     "reports": {"files", "config", "metrics", "runs", "reports"},
 }
 

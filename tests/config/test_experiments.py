@@ -20,7 +20,7 @@ NAMES = [file.stem for file in FILES]
 
 TABLE_5 = ["L2", "SSIM", "FSIMc", "Gaussian", "SqueezeNet", "AlexNet", "VGG", "Squeeze-lin", "Alex-lin", "VGG-lin"]
 RELEASED = ["Squeeze-lin v0.1", "Alex-lin v0.1", "VGG-lin v0.1"]
-LISTS = {"ariel_two_afc_2021_03": 13, "ariel_two_afc_2021_07": 22, "ariel_two_afc_2021_09": 15}
+LISTS = {"ariel_two_afc_2021_03": 14, "ariel_two_afc_2021_07": 22, "ariel_two_afc_2021_09": 15}
 PANELS = {"lpips_table5": 13, "lpips_table5_jnd": 13, **LISTS}
 RECIPES = {f"{recipe}_{variant}": (recipe, variant)
            for recipe in ("lpips_table5", "ltu_lpips") for variant in ("lin", "tune", "scratch")}  # fmt: skip
@@ -30,6 +30,10 @@ STUDY = ["alexnet", "vgg11", "vgg16", "vgg16_bn", "vgg19", "densenet121", "resne
          "googlenet", "inception_v3", "squeezenet1_1", "efficientnet_b0", "efficientnet_b7"]  # fmt: skip
 THREE = ("squeezenet1_1", "alexnet", "vgg16")
 CELLS = {"loss_networks_two_afc": [*STUDY], "loss_networks_jnd": [*STUDY], **{name: [*THREE] for name in RECIPES}}
+
+
+MEASURED = {"human_triplets", *(name for name in NAMES if name.startswith("gim_"))}
+"""Those whose numbers are ours."""
 
 
 @functools.cache
@@ -65,8 +69,8 @@ def networks(name: str) -> list[str]:
 
 
 def test_all_are_counted() -> None:
-    """A new experiment says here how many rows or cells it has."""
-    assert {*NAMES} == {*PANELS, *CELLS, "human_triplets"}
+    """A new experiment says here, or in test_gim_experiments.py, how many rows or cells it has."""
+    assert {*NAMES} == {*PANELS, *CELLS, *MEASURED}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,7 +80,9 @@ def test_says_what_it_is(make: ModuleType, name: str) -> None:
     assert sentence.endswith((".", "?"))
     assert f"experiment={name}" in says["Command"][0].split()
     assert all(says.values())
-    if name != "human_triplets":
+    if name in MEASURED:
+        assert "as measured" in says["Expected"][0]
+    else:
         assert re.search("not verified here|nothing is verified here", says["Expected"][0])
         assert "estimated" in says["Time"][0]
 

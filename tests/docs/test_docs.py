@@ -12,8 +12,9 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from conftest import ROOT, Run
+from conftest import ROOT, Run, quiet
 from nbclient import NotebookClient
+from warm import Warm
 
 from losslab import images
 from losslab.config import load
@@ -50,7 +51,12 @@ def test_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("text", COMMANDS)
 def test_readme_commands_run(
-    train: Run, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    train: Run,
+    warm: Warm,
+    tmp_path: Path,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each command of the README, on a few batches; a folder and pictures of the test's stand for the reader's."""
     program, script, *overrides = shlex.split(text)
@@ -61,7 +67,7 @@ def test_readme_commands_run(
         )
         assert train(*first).returncode == 0
         asked = [sys.executable, str(ROOT / script), str(tmp_path / "outputs")]
-        assert subprocess.run(asked, check=False, capture_output=True).returncode == 0
+        assert warm.run(asked, ROOT, quiet(), timeout=300).returncode == 0
         return
     if script in ("src/compare.py", "src/features.py", "src/layers.py"):
         monkeypatch.chdir(tmp_path)

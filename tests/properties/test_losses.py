@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from losslab.comparing.two_pictures import MAPPED
 from losslab.config import CONF, build, load, plain
 from losslab.images import to_bytes
 from losslab.losses.base import Loss, total
@@ -25,11 +26,17 @@ FAMILIES = {"pixels", "structure", "frequencies", "pyramids", "patches", "distri
 close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-6)  # float32, sums of some thousand terms
 
 
+@cache
+def composed(*overrides: str) -> dict[str, Any]:
+    """Compose once what many tests ask for; a loss is never built from what another one may have changed."""
+    loss: dict[str, Any] = plain(load(*overrides))["loss"]
+    return loss
+
+
 def settings(name: str, *overrides: str) -> dict[str, Any]:
     """Give a loss's config, with random weights where its own have to be downloaded."""
-    offline = plain(load(f"loss={name}"))["loss"]["properties"].get("offline", [])
-    loss: dict[str, Any] = plain(load(f"loss={name}", *offline, *overrides))["loss"]
-    return loss
+    offline = composed(f"loss={name}")["properties"].get("offline", [])
+    return copy.deepcopy(composed(f"loss={name}", *offline, *overrides))
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -91,6 +98,20 @@ def test_symmetric(either: tuple[Loss[Any], dict[str, Any]]) -> None:
     loss, declared = either
     x, y = pair(side_of(declared))
     assert torch.allclose(loss(x, y), loss(y, x), 1e-4, 1e-6) == declared["symmetric"]
+
+
+def test_maps(case: tuple[Loss[Any], dict[str, Any]], request: pytest.FixtureRequest) -> None:
+    """The mean of a map is the distance, nearly so where it was scaled up; whatever else has none, and says so."""
+    loss, declared = case
+    x, y = pair(side_of(declared))
+    a, b = loss.encode(x), loss.encode(y)
+    if request.node.callspec.params["case"] not in MAPPED:
+        with pytest.raises(ValueError, match="does not go place by place|a patch around each pixel"):
+            loss.maps(a, b)
+        return
+    found = loss.maps(a, b)
+    assert found.shape == (3, 1, *x.shape[-2:])
+    torch.testing.assert_close(found.mean((1, 2, 3)), loss(x, y), rtol=0.1 if hasattr(loss, "deep") else 1e-5, atol=0)
 
 
 def test_batch_equals_singles(either: tuple[Loss[Any], dict[str, Any]]) -> None:

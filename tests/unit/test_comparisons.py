@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losslab.comparisons.base import Comparison, check_number, check_switch, check_whole
+from losslab.checks import check_number, check_switch, check_whole
+from losslab.comparisons.base import Comparison
 from losslab.comparisons.cosine import Cosine
 from losslab.comparisons.dot import Dot
 from losslab.comparisons.mean import Mean

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
-from losslab.comparisons.base import Comparison, check_weights
+from losslab.checks import check_weights
+from losslab.comparisons.base import Comparison
 from losslab.comparisons.contextual import Contextual
 from losslab.comparisons.cosine import Cosine
 from losslab.comparisons.mean import Mean

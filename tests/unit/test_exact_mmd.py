@@ -52,7 +52,7 @@ KERNELS: dict[str, tuple[Kernel, Form]] = {
 }
 
 
-def grid_of_patches(image: Tensor, size: int, border: str, *, remove_mean: bool) -> Tensor:
+def grid_of_patches(image: Tensor, size: int, border: str, *, remove_mean: bool | str) -> Tensor:
     """Give the patches of one image in [-1, 1] where they are, one by one."""
     signed, margin = 2 * image - 1, 0 if border == "none" else size // 2
     if margin:
@@ -62,13 +62,22 @@ def grid_of_patches(image: Tensor, size: int, border: str, *, remove_mean: bool)
     for top in range(signed.shape[1] - size + 1):
         patches = [signed[:, top : top + size, left : left + size] for left in range(signed.shape[2] - size + 1)]
         if remove_mean:
-            patches = [patch - patch.mean(dim=(1, 2), keepdim=True) for patch in patches]
+            axes = (0, 1, 2) if remove_mean == "patch" else (1, 2)
+            patches = [patch - patch.mean(dim=axes, keepdim=True) for patch in patches]
         rows.append(torch.stack([patch.flatten() for patch in patches]))
     return torch.stack(rows)
 
 
 def window_by_window(
-    x: Tensor, y: Tensor, form: Form, window: int | None, stride: int, *, border: str, remove_mean: bool, size: int = 3
+    x: Tensor,
+    y: Tensor,
+    form: Form,
+    window: int | None,
+    stride: int,
+    *,
+    border: str,
+    remove_mean: bool | str,
+    size: int = 3,
 ) -> Tensor:
     """Give the squared MMD of each window by itself, averaged, of two images."""
     p, q = (grid_of_patches(image, size, border, remove_mean=remove_mean) for image in (x, y))
@@ -90,9 +99,15 @@ def images(*shape: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(
     ("window", "stride", "border", "remove_mean"),
-    [(8, 4, "reflect", True), (6, 2, "zero", False), (5, 5, "none", False), (None, 1, "none", True)],
+    [
+        (8, 4, "reflect", True),
+        (6, 2, "zero", False),
+        (5, 5, "none", False),
+        (None, 1, "none", True),
+        (5, 5, "reflect", "patch"),
+    ],
 )
-def test_window_by_window(kernel: str, window: int | None, stride: int, border: str, remove_mean: bool) -> None:
+def test_window_by_window(kernel: str, window: int | None, stride: int, border: str, remove_mean: bool | str) -> None:
     """Values and both gradients are those of each window by itself, to 1e-10, in sizes that no stride divides."""
     mine, form = KERNELS[kernel]
     x, y = images(2, 13, 19)

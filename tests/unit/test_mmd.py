@@ -19,7 +19,7 @@ from losslab.losses.patch import PatchRBF
 BANDWIDTH = 0.06 * 9
 
 
-def windows_of_patches(image: Tensor, *, remove_mean: bool) -> Tensor:
+def windows_of_patches(image: Tensor, *, remove_mean: bool | str) -> Tensor:
     """Cut each 32×32 window of an image into its 3×3 patches, by loops: (windows, patches, 27) in [-1, 1]."""
     padded = functional.pad(2 * image - 1, (1, 1, 1, 1), mode="reflect")[0]
     _, height, width = image[0].shape
@@ -31,13 +31,13 @@ def windows_of_patches(image: Tensor, *, remove_mean: bool) -> Tensor:
                 for column in range(left, left + 32):
                     patch = padded[:, row : row + 3, column : column + 3]
                     if remove_mean:
-                        patch = patch - patch.mean(dim=(1, 2), keepdim=True)
+                        patch = patch - (patch.mean() if remove_mean == "patch" else patch.mean((1, 2), keepdim=True))
                     patches.append(patch.flatten())
             windows.append(torch.stack(patches))
     return torch.stack(windows)
 
 
-def half_squared_mmd(x: Tensor, y: Tensor, *, remove_mean: bool = True) -> float:
+def half_squared_mmd(x: Tensor, y: Tensor, *, remove_mean: bool | str = True) -> float:
     """Give ½ MMD² with the exact kernel, averaged over windows."""
     p, q = (windows_of_patches(image.double(), remove_mean=remove_mean) for image in (x, y))
 
@@ -53,8 +53,8 @@ def pair() -> tuple[Tensor, Tensor]:
     return smooth, torch.rand(1, 3, 48, 48) * 0.3 + 0.5 * smooth
 
 
-@pytest.mark.parametrize("remove_mean", [True, False])
-def test_approaches_the_exact_kernel(pair: tuple[Tensor, Tensor], remove_mean: bool) -> None:
+@pytest.mark.parametrize("remove_mean", [True, False, "patch"])
+def test_approaches_the_exact_kernel(pair: tuple[Tensor, Tensor], remove_mean: bool | str) -> None:
     """The mean over draws is ½ MMD² under the Gaussian kernel of (mean-free) patches in [-1, 1]."""
     exact = half_squared_mmd(*pair, remove_mean=remove_mean)
     values = torch.stack(
@@ -76,11 +76,12 @@ def test_error_falls_as_one_over_root_features(pair: tuple[Tensor, Tensor]) -> N
     assert 2.8 < error(32) / error(512) < 5.6  # 4, within what 48 draws leave open
 
 
-def test_features_against_loops(pair: tuple[Tensor, Tensor]) -> None:
-    """Filters without mean on plain patches are filters on mean-free patches, pooled in two steps or in one."""
-    loss = RandomFeatureMMD(5)
-    patches = windows_of_patches(pair[0], remove_mean=True)
-    expected = torch.cos(patches @ loss.filters.flatten(1).T + loss.phases).mean(1)
+@pytest.mark.parametrize("remove_mean", [True, "patch"])
+def test_features_against_loops(pair: tuple[Tensor, Tensor], remove_mean: bool | str) -> None:
+    """Filters without mean on plain patches are whole filters on mean-free patches, pooled in two steps or in one."""
+    loss, whole = RandomFeatureMMD(5, remove_mean=remove_mean), RandomFeatureMMD(5, remove_mean=False)
+    patches = windows_of_patches(pair[0], remove_mean=remove_mean)
+    expected = torch.cos(patches @ whole.filters.flatten(1).T + whole.phases).mean(1)
     found = loss.encode(pair[0]).value[0].flatten(1).T
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -209,8 +210,20 @@ def test_pairs_and_orthogonal_filters_have_the_same_expectation(pair: tuple[Tens
     assert spread(pair, 64, orthogonal=True) < 1.25 * iid
 
 
-@pytest.mark.parametrize(("remove_mean", "dimensions"), [(False, 27), (True, 24)])
-def test_orthogonal_filters(remove_mean: bool, dimensions: int) -> None:
+def test_one_mean_of_all_channels_sees_colours_and_no_brightness() -> None:
+    """A shift of all channels alike is nothing, one of a single channel is much; each channel's own mean hides both."""
+    x = 0.2 + 0.1 * torch.rand(1, 3, 34, 34)
+    red = x + torch.tensor([0.4, 0.0, 0.0])[:, None, None]
+    one, own = RandomFeatureMMD(64, remove_mean="patch"), RandomFeatureMMD(64)
+    assert float(one(x, x + 0.4)) < 1e-9
+    assert max(float(own(x, x + 0.4)), float(own(x, red))) < 1e-9
+    assert float(one(x, red)) > 0.01
+    with pytest.raises(ValueError, match="remove_mean is true, false or 'patch', got 'channel'"):
+        RandomFeatureMMD(4, remove_mean="channel")
+
+
+@pytest.mark.parametrize(("remove_mean", "dimensions"), [(False, 27), (True, 24), ("patch", 26)])
+def test_orthogonal_filters(remove_mean: bool | str, dimensions: int) -> None:
     """Filters of a group are orthogonal, those of two groups are not, and lengths are those of normal vectors."""
     loss = RandomFeatureMMD(2 * dimensions, orthogonal=True, remove_mean=remove_mean, seed=3)
     filters = loss.filters.flatten(1).double() * loss.bandwidths[0]
@@ -220,7 +233,8 @@ def test_orthogonal_filters(remove_mean: bool, dimensions: int) -> None:
     assert off[:dimensions, dimensions:].abs().max() > 1
     assert abs(float(products.diagonal().mean()) - dimensions) < 4
     if remove_mean:
-        assert loss.filters.mean(dim=(-2, -1)).abs().max() < 1e-6
+        means = loss.filters.mean(dim=(-3, -2, -1) if remove_mean == "patch" else (-2, -1))
+        assert means.abs().max() < 1e-6
 
 
 def test_orthogonal_filters_are_uniform() -> None:
@@ -240,8 +254,8 @@ def test_several_bandwidths_are_the_mean_of_the_kernels(pair: tuple[Tensor, Tens
 
 @pytest.mark.parametrize(
     "other",
-    [{"sigma": 0.01}, {"border": "none"}, {"seed": 1}, {"remove_mean": False}, {"pairs": True}, {"stride": 8},
-     {"orthogonal": True}],
+    [{"sigma": 0.01}, {"border": "none"}, {"seed": 1}, {"remove_mean": False}, {"remove_mean": "patch"},
+     {"pairs": True}, {"stride": 8}, {"orthogonal": True}],
     ids=str,
 )  # fmt: skip
 def test_encodings_of_two_settings_are_refused(other: dict[str, Any]) -> None:

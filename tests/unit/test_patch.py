@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losslab.losses.patch import PatchRBF
+from losslab.losses.patch import SIMILARITIES, PatchRBF
 
 SETTINGS: list[dict[str, Any]] = [
     {},
@@ -18,6 +18,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"patch_size": 3, "sigma": 0.06, "kernel": "simple", "border": "none"},
     {"patch_size": 4, "sigma": 0.06, "border": "none", "stride": 3, "remove_mean": True},
     {"patch_size": 5, "sigma": 0.02, "unit_norm": True},
+    {"patch_size": 3, "sigma": 0.1, "remove_mean": "patch"},
+    {"patch_size": 5, "sigma": 0.02, "unit_norm": True, "remove_mean": "patch"},
     {"patch_size": 9, "sigma": 0.01, "unit_norm": True, "remove_mean": True, "stride": 2, "kernel": "laplacian"},
 ]
 
@@ -27,7 +29,7 @@ def patches(loss: PatchRBF, images: Tensor) -> Tensor:
     cut = functional.unfold(2 * images - 1, loss.patch_size, padding=loss.padding, stride=loss.stride)
     found = cut.unflatten(1, (images.shape[1], -1))
     if loss.remove_mean:
-        found = found - found.mean(2, keepdim=True)
+        found = found - found.mean((1, 2) if loss.remove_mean == "patch" else 2, keepdim=True)
     if loss.unit_norm:
         found = found / (found.square().sum((1, 2), keepdim=True) + loss.eps**2).sqrt()
     return found
@@ -127,3 +129,22 @@ def test_bad_arguments_are_refused() -> None:
         PatchRBF(stride=0)
     with pytest.raises(ValueError, match="one pixel has nothing left"):
         PatchRBF(1, remove_mean=True)
+    with pytest.raises(ValueError, match="true, false or 'patch', got 'each'"):
+        PatchRBF(remove_mean="each")
+
+
+@pytest.mark.parametrize("settings", [{}, {"patch_size": 5, "unit_norm": True, "kernel": "laplacian"}], ids=str)
+def test_maps_are_the_patches(settings: dict[str, Any]) -> None:
+    """At each pixel, one minus the kernel of the patches around it; their mean is the distance."""
+    x, y = torch.rand(2, 3, 12, 14), torch.rand(1, 3, 12, 14)
+    loss = PatchRBF(**settings)
+    found = loss.maps(loss.encode(x), loss.encode(y))
+    torch.testing.assert_close(found.mean((1, 2, 3)), loss(x, y))
+    size = loss.patch_size
+    squares = (patches(loss, x[1:]) - patches(loss, y)).square().sum((1, 2)).reshape(12, 14)
+    one = SIMILARITIES[loss.kernel](squares[4, 6], loss.bandwidth)
+    torch.testing.assert_close(found[1, 0, 4, 6], 1 - one, rtol=1e-4, atol=1e-6)
+    assert found.shape == (2, 1, 12, 14)
+    for bad in (PatchRBF(size, stride=2), PatchRBF(size, border="none")):
+        with pytest.raises(ValueError, match="a patch around each pixel with stride 1 and border zero, got stride"):
+            bad.maps(bad.encode(x), bad.encode(y))

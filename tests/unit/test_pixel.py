@@ -58,3 +58,12 @@ def test_configs_are_what_they_are_called() -> None:
     """The loss lp is the original's square root, charbonnier the smooth L1."""
     found = {name: build(plain(load(f"loss={name}"))["loss"]) for name in ("lp", "charbonnier")}
     assert [(loss.p, loss.eps) for loss in found.values()] == [(0.5, 1e-3), (1.0, 1e-3)]
+
+
+@pytest.mark.parametrize("loss", [L1(), L2(), Lp(0.5)], ids=lambda loss: loss.name)
+def test_maps_are_the_pixels(loss: L1 | L2 | Lp) -> None:
+    """At each pixel, the distance of that pixel by itself."""
+    x, y = torch.rand(2, 3, 5, 6), torch.rand(1, 3, 5, 6)
+    found = loss.maps(loss.encode(x), loss.encode(y))
+    torch.testing.assert_close(found[1, 0, 2, 3], loss(x[1:, :, 2:3, 3:4], y[:, :, 2:3, 3:4])[0])
+    torch.testing.assert_close(found.mean((1, 2, 3)), loss(x, y))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kornia.filters import filter2d_separable
+from kornia.filters import filter2d_separable, get_gaussian_kernel2d
 from torch import Tensor
 from torch.nn import functional
 
@@ -125,3 +125,24 @@ def test_options_are_checked() -> None:
             kind(taps=10)
         with pytest.raises(ValueError, match="sigma, k1 and k2 are more than 0, got 0"):
             kind(sigma=0)
+
+
+def test_map_shares_out_what_each_window_finds() -> None:
+    """A pixel has its weight's share of each window that sees it, so the mean stays; far from a spot there is none."""
+    loss, x = SSIM(), torch.rand(1, 3, 40, 44).double()
+    y = x.clone()
+    y[..., 12, 30] = 1 - y[..., 12, 30].round()
+    found = loss.maps(loss.encode(x), loss.encode(y))
+    torch.testing.assert_close(found.mean((1, 2, 3)), loss(x, y), rtol=1e-12, atol=0)
+    assert divmod(int(found.argmax()), 44) == (12, 30)
+    near = torch.zeros(40, 44, dtype=torch.bool)
+    near[2:23, 20:41] = True  # windows that see the spot, and all that they see
+    assert found[0, 0][~near].abs().max() < 1e-15
+    taps = get_gaussian_kernel2d((11, 11), (1.5, 1.5), dtype=torch.float64)[0]
+    luminance, structure = loss.window.losses(loss.encode(x), loss.encode(y))
+    windows = (luminance + structure - luminance * structure).mean(1)[0] / 2
+    shared = torch.zeros(40, 44, dtype=torch.float64)
+    for row in range(30):
+        for column in range(34):
+            shared[row : row + 11, column : column + 11] += windows[row, column] * taps
+    torch.testing.assert_close(found[0, 0], shared * (40 * 44) / (30 * 34), rtol=1e-9, atol=1e-15)

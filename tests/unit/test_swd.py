@@ -69,12 +69,14 @@ def test_directions_have_unit_length_in_signed_images() -> None:
     torch.testing.assert_close(loss(x, x + 0.25), expected[None])
 
 
-def test_mean_is_removed_from_each_patch(pair: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.parametrize("remove_mean", [True, "patch"])
+def test_mean_is_removed_from_each_patch(pair: tuple[Tensor, Tensor], remove_mean: bool | str) -> None:
     """Directions without mean on patches are whole directions on patches without mean."""
     x, y = pair
-    whole, less = PatchSWD(5, directions=8), PatchSWD(5, directions=8, remove_mean=True)
+    whole, less = PatchSWD(5, directions=8), PatchSWD(5, directions=8, remove_mean=remove_mean)
     patches = [functional.unfold(image, 5).unflatten(1, (3, 25)) for image in (x, y)]
-    free = [(one - one.mean(2, keepdim=True)).flatten(1, 2) for one in patches]
+    axes = (1, 2) if remove_mean == "patch" else 2
+    free = [(one - one.mean(axes, keepdim=True)).flatten(1, 2) for one in patches]
     p, q = ((whole.filters.flatten(1) @ one).sort(dim=-1)[0] for one in free)
     torch.testing.assert_close(less(x, y), (p - q).abs().mean(dim=(1, 2)))
     torch.testing.assert_close(less(x * 0.5, x * 0.5 + 0.3), torch.zeros(2), rtol=0, atol=1e-6)

@@ -1,5 +1,6 @@
 """A weighted sum adds up what it holds, under names that a curve can carry."""
 
+import math
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from losslab.losses.mmdpp import MMDpp
 from losslab.losses.patch import PatchRBF
 from losslab.losses.pixel import L1, L2
 from losslab.losses.pyramid import AveragePyramid
+from losslab.losses.ssim import SSIM
 from losslab.losses.swd import PatchSWD
 from losslab.losses.weighted_sum import WeightedSum
 from losslab.runs.cell import identify
@@ -93,3 +95,33 @@ def test_sizes_and_draws_are_those_of_the_terms() -> None:
 def test_bad_terms_are_refused(losses: dict[str, Any], weights: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         WeightedSum(losses, weights)
+
+
+def test_maps_add_up(pair: tuple[Tensor, Tensor]) -> None:
+    """A sum has maps where all its terms have, with their weights; the first term that has none is named."""
+    x, y = pair
+    inner = WeightedSum({"l2": L2()}, {"l2": 2.0})
+    loss = WeightedSum({"inner": inner, "ssim": SSIM()}, {"inner": 5.0, "ssim": 0.5})
+    found = loss.maps(loss.encode(x), loss.encode(y))
+    expected = 10 * L2().maps(x, y) + 0.5 * SSIM().maps(SSIM().encode(x), SSIM().encode(y))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found.mean((1, 2, 3)), loss(x, y))
+    mixed = WeightedSum({"l2": L2(), "swd": PatchSWD(directions=2)}, {"l2": 1.0, "swd": 1.0})
+    with pytest.raises(ValueError, match="patchswd does not go place by place"):
+        mixed.maps(mixed.encode(x), mixed.encode(y))
+    with pytest.raises(ValueError, match="different sizes"):
+        loss.maps(loss.encode(x), loss.encode(y[..., :16, :16]))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"l1": math.nan, "l2": 1.0}, "weights of l1 is a number from 0, got nan"),
+        ({"l1": 1.0, "l2": -1.0}, "weights of l2 is a number from 0, got -1.0"),
+        ({"l1": 0.0, "l2": 0.0}, "weights are all 0, so that nothing is compared: l1, l2"),
+    ],
+)
+def test_weights_are_checked(weights: dict[str, float], message: str) -> None:
+    """A sum of distances is a distance, and not always zero."""
+    with pytest.raises(ValueError, match=message):
+        WeightedSum({"l1": L1(), "l2": L2()}, weights)

@@ -12,13 +12,13 @@ from torch import Tensor
 from losslab import images
 from losslab.comparing.distances import how, table_of
 from losslab.files import write_bytes
-from losslab.losses.deep import Deep
-from losslab.losses.lpips import LPIPS
 from losslab.losses.panel import Panel
 from losslab.types import Image
 
-MAPPED = (Deep, LPIPS)
-"""Losses with maps, where their comparisons go place by place."""
+MAPPED = (
+    "l1", "l2", "lp", "charbonnier", "ssim", "patch_rbf", "patch_laplacian", "gabor", "prewitt", "scnn", "deep", "lpips"
+)  # fmt: skip
+"""Words for losses that have maps, `deep` where its comparisons go place by place; sums of them have too."""
 
 
 def two_pictures(panel: Panel, files: Sequence[Path], size: int | None, chart: Path | None, *, parts: bool) -> None:
@@ -86,12 +86,10 @@ def maps_of(panel: Panel, a: Image, b: Image) -> dict[str, Float[Tensor, "height
     """
     found = {}
     for name, loss in panel.losses.items():
-        if not isinstance(loss, MAPPED):
-            raise ValueError(  # noqa: TRY004 - the loss comes from a config
-                f"{name} has no map of the distance at each pixel; loss=deep and loss=lpips have"
-            )
         try:
             found[name] = loss.maps(loss.encode(a), loss.encode(b))[0, 0]
         except ValueError as error:
-            raise ValueError(f"{name} has no map of the distance at each pixel: {error}") from error
+            raise ValueError(
+                f"{name} has no map of the distance at each pixel: {error}; losses with maps are {', '.join(MAPPED)}"
+            ) from error
     return found

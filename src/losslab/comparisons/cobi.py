@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from losslab.comparisons.base import Arranged, Comparison, check_number
+from losslab.checks import check_number
+from losslab.comparisons.base import Arranged, Comparison
 from losslab.comparisons.contextual import (
     check_channels,
     check_places,

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losslab.comparisons.base import Arranged, Comparison, check_number, check_whole
+from losslab.checks import check_number, check_whole
+from losslab.comparisons.base import Arranged, Comparison
 from losslab.comparisons.pairs import Points, column_maxima, points, squared_distances
 from losslab.types import Distance
 

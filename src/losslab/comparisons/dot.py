@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from losslab.comparisons.base import Arranged, Comparison, check_switch
+from losslab.checks import check_switch
+from losslab.comparisons.base import Arranged, Comparison
 from losslab.comparisons.spatial import unit
 from losslab.types import Distance
 

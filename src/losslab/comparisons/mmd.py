@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from losslab.comparisons.base import Arranged, Comparison, check_number
+from losslab.checks import check_number
+from losslab.comparisons.base import Arranged, Comparison
 from losslab.comparisons.pairs import means, points, squared_distances
 from losslab.types import Distance
 

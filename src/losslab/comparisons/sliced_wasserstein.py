@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from losslab.comparisons.base import Arranged, Comparison, check_whole
+from losslab.checks import check_whole
+from losslab.comparisons.base import Arranged, Comparison
 from losslab.comparisons.sort import ascending
 from losslab.seeds import Draws, generator
 from losslab.types import Distance

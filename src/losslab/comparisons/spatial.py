@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from losslab.comparisons.base import Arranged, Comparison, Map, check_switch
+from losslab.checks import check_switch
+from losslab.comparisons.base import Arranged, Comparison, Map
 from losslab.types import Distance
 
 NORMS = ("l1", "l2")

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from losslab.comparisons.base import Comparison, check_switch
+from losslab.checks import check_switch
+from losslab.comparisons.base import Comparison
 from losslab.comparisons.mean import Mean
 from losslab.comparisons.sort import Sort
 from losslab.comparisons.spatial import Spatial

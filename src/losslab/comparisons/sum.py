@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from losslab.comparisons.base import Arranged, Comparison, Map, check_weights
+from losslab.checks import check_weights
+from losslab.comparisons.base import Arranged, Comparison, Map
 from losslab.types import Distance
 
 

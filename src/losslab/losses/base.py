@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from losslab import images as contract
+from losslab.comparisons.base import Map
 from losslab.types import Distance, Drawn, Encoding, Image, leaves
 
 Kept = TypeVar("Kept", bound=Encoding)
@@ -95,6 +96,26 @@ class Loss(nn.Module, ABC, Generic[Kept]):
                 where their encodings have one shape, as those of sets of patches can; `forward` refuses them.
         """
         return total(self.parts(a, b))
+
+    def places(self, a: Kept, b: Kept) -> Map:
+        """Do `maps`' work without its checks.
+
+        Raises:
+            ValueError: the loss does not go place by place.
+        """
+        raise ValueError(f"{self.name} does not go place by place")
+
+    def maps(self, a: Kept, b: Kept) -> Map:
+        """Give the distance at each pixel, (*, 1, H, W), whose mean is `compare`.
+
+        A network's maps are scaled up, after which their mean is nearly that.
+
+        Raises:
+            ValueError: the encodings don't fit, or the loss does not go place by place.
+        """
+        self.check_alike(a, b)
+        with torch.autocast(leaves(a)[0].device.type, enabled=False):
+            return self.places(a, b)
 
     def forward(self, x: Tensor, y: Tensor) -> Distance:
         """Give the distance of each pair of images, (*,).

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from losslab.comparisons.base import Comparison, Map, check_weights
+from losslab.checks import check_weights
+from losslab.comparisons.base import Comparison, Map
 from losslab.losses.base import Loss, same_draw
 from losslab.networks.base import LossNetwork
 from losslab.types import Distance, Drawn, Features, Image, leaves
@@ -101,16 +102,16 @@ class Deep(Loss[Drawn[dict[str, Any]]]):
         p, q = (one["layers"] for one in same_draw(a, b))
         return {layer: self.factors[layer] * one.compare(p[layer], q[layer]) for layer, one in self.per_layer.items()}
 
-    def maps(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> Map:
-        """Give the distance at each pixel, (*, 1, H, W): every layer's map, scaled up bilinearly and added up.
+    def places(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> Map:
+        """Give every layer's map, scaled up bilinearly and added up, (*, 1, H, W).
 
         Raises:
-            ValueError: the encodings don't fit, or a comparison does not go place by place.
+            ValueError: a comparison does not go place by place.
         """
         return torch.stack(list(self.layer_maps(a, b).values())).sum(0)
 
     def layer_maps(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> dict[str, Map]:
-        """Give what `maps` adds up, by the layer's name.
+        """Give what makes up `maps`, by the layer's name.
 
         Raises:
             ValueError: the encodings don't fit, or a comparison does not go place by place.

@@ -30,7 +30,7 @@ class ExactMMD(Loss[dict[str, Any]]):
             multiples and never leave the image.
         patch_stride: step from patch to patch, in pixels.
         border: what lies beyond an image: "reflect", "zero" (which is grey), or "none", where patches end at it.
-        remove_mean: take each patch's mean off each channel.
+        remove_mean: true takes off each channel of a patch its own mean, "patch" off all channels one mean.
         half: times ½, as random features without a factor √2 have it.
 
     Raises:
@@ -58,7 +58,7 @@ class ExactMMD(Loss[dict[str, Any]]):
         patch_stride: int = 1,
         border: str = "reflect",
         *,
-        remove_mean: bool = True,
+        remove_mean: bool | str = True,
         half: bool = True,
     ) -> None:
         """Check the sizes."""

@@ -89,13 +89,9 @@ class LPIPS(Loss[Drawn[dict[str, Any]]]):
         """Give each layer's distance, by the layer's name."""
         return self.deep.terms(a, b)
 
-    def maps(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> Map:
-        """Give the distance at each pixel, (*, 1, H, W): every layer's map, scaled up bilinearly and added up.
-
-        Raises:
-            ValueError: the encodings don't fit.
-        """
-        return self.deep.maps(a, b)
+    def places(self, a: Drawn[dict[str, Any]], b: Drawn[dict[str, Any]]) -> Map:
+        """Give every layer's map, scaled up bilinearly and added up, (*, 1, H, W)."""
+        return self.deep.places(a, b)
 
 
 def _read(heads: str, net: str, path: str | None, sha256: str | None) -> list[Tensor] | None:

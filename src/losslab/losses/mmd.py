@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from losslab.losses.base import Loss, same_draw
-from losslab.losses.patches import check_mean
+from losslab.losses.patches import WHOLE, check_mean, without_mean
 from losslab.losses.random_features import Recipe, mean_features
 from losslab.seeds import Draws
 from losslab.types import Distance, Drawn, Image
@@ -19,7 +19,7 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
     Formula: mean over windows W and features j of (F_j(x, W) - F_j(y, W))², where
     F_j(x, W) = mean over the patches p in W of cos(w_j · p + b_j), w_j ~ N(0, I / s²), b_j ~ U[0, 2π),
     s = sigma · patch_size². Its expectation is ½ MMD² under k(p, q) = exp(-|Pp - Pq|² / (2 s²)), images taken in
-    [-1, 1], where P takes each patch's mean off each channel if `remove_mean`, and is the identity otherwise.
+    [-1, 1], where P takes means off each patch as `remove_mean` says, and is the identity where that is false.
 
     Args:
         features: number of random features; the relative error of the loss falls as 1/√features.
@@ -31,7 +31,8 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
             image. The larger its greatest common divisor with `window`, the less there is to add up.
         patch_stride: step from patch to patch, in pixels.
         border: "reflect" pads by half a patch, so that each pixel has a patch; "none" takes inner patches only.
-        remove_mean: take each patch's mean off each channel, by taking it off each filter, which is the same.
+        remove_mean: true takes off each channel of a patch its own mean, "patch" off all channels one mean; taking it
+            off each filter is the same.
         pairs: half as many filters, with cos(w · p) and sin(w · p) each in place of cos(w · p + b): the same
             expectation and about the same error for half the convolution.
         orthogonal: filters orthogonal to each other in groups of as many as patches have dimensions, each with the
@@ -45,8 +46,9 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
     Paper and code: the code of record, MMDApproximate, draws new filters at each call, so that two distances of one
         image are measured with different rulers, and targets can't be encoded once. Here a draw is fixed by default;
         redraw_every=1 draws at each step of a training, and both sides always see one draw. Its default
-        normalize_patch is "none" with 1024 features, MMD++ uses "channel_mean" with 512; here remove_mean=true and
-        512 are the defaults. Its MMDExact has another kernel and no ½: it is not twice what MMDApproximate tends to.
+        normalize_patch is "none" with 1024 features, MMD++ uses "channel_mean" with 512; here remove_mean=true, which
+        is that, and 512 are the defaults; its "mean" is remove_mean=patch. Its MMDExact has another kernel and no ½:
+        it is not twice what MMDApproximate tends to.
 
     Source: MMDApproximate of ariel415el/PerceptualLossExperiments (models of Amir and Weiss, "Understanding and
         Simplifying Perceptual Distances", CVPR 2021); random features of Rahimi and Recht, NeurIPS 2007.
@@ -69,7 +71,7 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         *,
         patch_stride: int = 1,
         border: str = "reflect",
-        remove_mean: bool = True,
+        remove_mean: bool | str = True,
         pairs: bool = False,
         orthogonal: bool = False,
         seed: int = 0,
@@ -108,12 +110,11 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         if random is None:
             return
         if self.orthogonal:
-            filters = _orthogonal(len(self.filters), self.patch_size, random, without_mean=self.remove_mean)
+            filters = _orthogonal(len(self.filters), self.patch_size, random, remove_mean=self.remove_mean)
         else:
             filters = torch.randn(self.filters.shape, generator=random)
         phases = torch.rand(self.phases.shape, generator=random) * (0 if self.recipe.pairs else 2 * math.pi)
-        if self.remove_mean:
-            filters -= filters.mean(dim=(-2, -1), keepdim=True)
+        filters = without_mean(filters, remove_mean=self.remove_mean)
         # New tensors: a backward pass that is still to come needs the old ones.
         self.phases = phases.to(self.phases)
         self.filters = (filters / self.bandwidths[-1]).to(self.filters)
@@ -134,13 +135,15 @@ class RandomFeatureMMD(Loss[Drawn[Tensor]]):
         return {self.name: (p - q).square().mean(dim=(-3, -2, -1))}
 
 
-def _orthogonal(count: int, size: int, random: torch.Generator, *, without_mean: bool) -> Tensor:
+def _orthogonal(count: int, size: int, random: torch.Generator, *, remove_mean: bool | str) -> Tensor:
     """Draw filters that are orthogonal in groups, each distributed as one of normal numbers, or as that less its means.
 
-    Without means a filter lies in a space of one dimension less a channel: there the groups are drawn.
+    Without means a filter lies in a space of one dimension less, or one less a channel: there the groups are drawn.
     """
     basis = torch.eye(3 * size**2, dtype=torch.float64)
-    if without_mean:
+    if remove_mean == WHOLE:
+        basis = _mean_free(3 * size**2)
+    elif remove_mean:
         basis = torch.block_diag(*[_mean_free(size**2)] * 3)
     width = len(basis)
     groups = []

@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from losslab.comparisons.base import Map
 from losslab.comparisons.pairs import wide
 from losslab.images import SIGNED
 from losslab.losses.base import Loss
-from losslab.losses.patches import check_mean
+from losslab.losses.patches import WHOLE, check_mean
 from losslab.types import Distance, Features, Image
 
 SMALLEST = 1e-20
@@ -34,8 +35,8 @@ class PatchRBF(Loss[Any]):
     exp(-√D / s) for "laplacian", and exp(-D / s) for "simple".
 
     For the Gaussian this is (2 - 2k)/2, half the squared maximum mean discrepancy of two single patches: the *aligned*
-    term of MMD++. D needs no patches: it is Σ_c box((x - y)²), less Σ_c box(x - y)² / patch_size² without means, and
-    for patches of unit norm 2 - 2 box(x y) / (|p| |q|).
+    term of MMD++. D needs no patches: it is Σ_c box((x - y)²), less Σ_c box(x - y)² / patch_size² without the means of
+    channels, and for patches of unit norm 2 - 2 box(x y) / (|p| |q|).
 
     Args:
         patch_size: side of a patch in pixels, odd where the border is padded.
@@ -43,7 +44,7 @@ class PatchRBF(Loss[Any]):
         kernel: "gaussian", "laplacian" or "simple".
         border: "zero" pads both images in [-1, 1] by half a patch; "none" takes inner patches only.
         stride: step from patch to patch in pixels.
-        remove_mean: take each patch's mean off each channel.
+        remove_mean: true takes off each channel of a patch its own mean, "patch" off all channels one mean.
         unit_norm: divide each patch by its norm, the root of |p|² + eps².
         eps: what keeps the norm of a flat patch from being zero, for images in [-1, 1].
 
@@ -71,7 +72,7 @@ class PatchRBF(Loss[Any]):
         border: str = "zero",
         stride: int = 1,
         *,
-        remove_mean: bool = False,
+        remove_mean: bool | str = False,
         unit_norm: bool = False,
         eps: float = 0.01,
     ) -> None:
@@ -101,10 +102,24 @@ class PatchRBF(Loss[Any]):
 
     def terms(self, a: Any, b: Any) -> dict[str, Distance]:
         """Give the mean of one minus the kernel of each pair, (*,), in [0, 1)."""
-        squares = self._unit_squares(*a, *b) if self.unit_norm else self._squares(SIGNED * (a - b))
-        similarity = SIMILARITIES[self.kernel](squares, self.bandwidth)
-        distance = 1 - similarity.mean(dim=(-3, -2, -1))
+        distance = 1 - self._similarity(a, b).mean(dim=(-3, -2, -1))
         return {self.name: distance.to(a[0].dtype) if self.unit_norm else distance}
+
+    def places(self, a: Any, b: Any) -> Map:
+        """Give one minus the kernel of the patches around each pixel, (*, 1, H, W).
+
+        Raises:
+            ValueError: not every pixel has a patch around it.
+        """
+        if self.stride > 1 or (self.patch_size > 1 and not self.padding):
+            given = f"stride {self.stride}, border {'zero' if self.padding else 'none'}"
+            raise ValueError(f"{self.name} has a patch around each pixel with stride 1 and border zero, got {given}")
+        found = 1 - self._similarity(a, b)
+        return found.to(a[0].dtype) if self.unit_norm else found
+
+    def _similarity(self, a: Any, b: Any) -> Features:
+        squares = self._unit_squares(*a, *b) if self.unit_norm else self._squares(SIGNED * (a - b))
+        return SIMILARITIES[self.kernel](squares, self.bandwidth)
 
     def _unit_squares(self, x: Tensor, x_norms: Tensor, y: Tensor, y_norms: Tensor) -> Features:
         """Give the squared distances of patches of unit norm, where a flat patch stays near zero."""
@@ -120,10 +135,15 @@ class PatchRBF(Loss[Any]):
         products = self._boxes((x * y).sum(-3, keepdim=True))
         if not self.remove_mean:
             return products
-        sums = self._boxes(x)
-        both = sums.square() if y is x else sums * self._boxes(y)
-        without = products - both.sum(-3, keepdim=True) / self.patch_size**2
+        sums = self._sums(x)
+        both = sums.square() if y is x else sums * self._sums(y)
+        counted = self.patch_size**2 * x.shape[-3] // sums.shape[-3]
+        without = products - both.sum(-3, keepdim=True) / counted
         return without.clamp(min=0) if y is x else without
+
+    def _sums(self, x: Tensor) -> Features:
+        """Give the sums of what each mean is of: the channels of a patch, or all of it."""
+        return self._boxes(x.sum(-3, keepdim=True) if self.remove_mean == WHOLE else x)
 
     def _boxes(self, planes: Tensor) -> Features:
         """Give the sum over each patch, with zeros beyond the border."""

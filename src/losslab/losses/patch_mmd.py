@@ -23,7 +23,7 @@ class PatchMMD(Loss[dict[str, Any]]):
         patch_size: side of a patch in pixels.
         stride: step from patch to patch in pixels.
         kernel: of two patches in [-1, 1], from `losslab.losses.kernels`; without one, Gaussian of sigma .05.
-        remove_mean: take each patch's mean off each channel.
+        remove_mean: true takes off each channel of a patch its own mean, "patch" off all channels one mean.
 
     Raises:
         ValueError: a size below 1, or a patch of which its mean leaves nothing.
@@ -42,7 +42,7 @@ class PatchMMD(Loss[dict[str, Any]]):
     """
 
     def __init__(
-        self, patch_size: int = 7, stride: int = 1, kernel: Kernel | None = None, *, remove_mean: bool = False
+        self, patch_size: int = 7, stride: int = 1, kernel: Kernel | None = None, *, remove_mean: bool | str = False
     ) -> None:
         """Check the sizes."""
         super().__init__()

@@ -13,6 +13,9 @@ from losslab.images import SIGNED
 
 BORDERS = {"reflect": "reflect", "zero": "constant", "none": None}
 
+WHOLE = "patch"
+"""One mean is taken off all channels of a patch, instead of each channel's own."""
+
 TILE = 512
 """Patches a side of a tile, at most; a block of more is cut into several."""
 
@@ -36,7 +39,7 @@ class Patches:
         size: side of a patch in pixels.
         step: pixels from patch to patch.
         border: what lies beyond an image: "reflect", "zero" (grey), or "none", where patches end at the border.
-        remove_mean: take each patch's mean off each of its channels.
+        remove_mean: true takes off each channel of a patch its own mean, "patch" off all channels one mean.
         window: side of a window in patches; None is one window over all patches.
         stride: step from window to window in patches; `window` is a multiple of it.
 
@@ -48,7 +51,7 @@ class Patches:
     size: int
     step: int = 1
     border: str = "none"
-    remove_mean: bool = False
+    remove_mean: bool | str = False
     window: int | None = None
     stride: int = 1
 
@@ -86,8 +89,8 @@ class Patches:
         padded = functional.pad(signed, (self.margin,) * 4, mode=mode) if mode else signed
         patches = functional.unfold(padded, self.size, stride=self.step)
         if self.remove_mean:
-            channels = patches.unflatten(1, (-1, self.size**2))
-            patches = (channels - channels.mean(2, keepdim=True)).flatten(1, 2)
+            groups = patches.unflatten(1, (1, -1) if self.remove_mean == WHOLE else (-1, self.size**2))
+            patches = (groups - groups.mean(2, keepdim=True)).flatten(1, 2)
         rows, columns, height, width = self._blocks(images)
         grid = patches.unflatten(2, (-1, self._places(images.shape[-1])))[..., : rows * height, : columns * width]
         blocks = grid.reshape(*patches.shape[:2], rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
@@ -119,14 +122,32 @@ class Patches:
         return down // self.stride, across // self.stride, self.stride, self.stride
 
 
-def check_mean(size: int, *, remove_mean: bool) -> None:
-    """Refuse patches of which their mean leaves nothing: every distance of them would be zero.
+def check_mean(size: int, *, remove_mean: bool | str) -> None:
+    """Refuse what is no way to take means off, and patches of which their mean leaves nothing to compare.
 
     Raises:
-        ValueError: the mean of each channel is taken off patches of one pixel.
+        ValueError: another word, or means are taken off patches of one pixel; of a grey one nothing would be left.
     """
+    if not isinstance(remove_mean, bool) and remove_mean != WHOLE:
+        raise ValueError(f"remove_mean is true, false or {WHOLE!r}, got {remove_mean!r}")
     if remove_mean and size == 1:
-        raise ValueError("a patch of one pixel has nothing left without its mean: patch_size=1, remove_mean=true")
+        word = str(remove_mean).lower()
+        raise ValueError(f"a patch of one pixel has nothing left without its mean: patch_size=1, remove_mean={word}")
+
+
+def without_mean(filters: Tensor, *, remove_mean: bool | str) -> Tensor:
+    """Take means off filters, (R, C, h, w), so that their products with patches are those with patches without means.
+
+    Example:
+        >>> filters = torch.tensor([[[[1.0, 3.0]], [[0.0, 8.0]]]])
+        >>> without_mean(filters, remove_mean=True).flatten().tolist()
+        [-1.0, 1.0, -4.0, 4.0]
+        >>> without_mean(filters, remove_mean="patch").flatten().tolist()
+        [-2.0, 0.0, -3.0, 5.0]
+    """
+    if not remove_mean:
+        return filters
+    return filters - filters.mean(dim=(-3, -2, -1) if remove_mean == WHOLE else (-2, -1), keepdim=True)
 
 
 def _tiles(blocks: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from losslab.comparisons.base import Map
 from losslab.losses.base import Loss
 from losslab.types import Distance, Image
 
@@ -32,6 +33,10 @@ class L1(Loss[Tensor]):
         """Give the mean absolute difference of each pair, (*,)."""
         return {self.name: (a - b).abs().mean(dim=(-3, -2, -1))}
 
+    def places(self, a: Tensor, b: Tensor) -> Map:
+        """Give the mean over the channels, (*, 1, H, W)."""
+        return (a - b).abs().mean(dim=-3, keepdim=True)
+
 
 class L2(Loss[Tensor]):
     """Mean over channels and pixels of (x - y)², images in [0, 1].
@@ -53,6 +58,10 @@ class L2(Loss[Tensor]):
     def terms(self, a: Tensor, b: Tensor) -> dict[str, Distance]:
         """Give the mean squared difference of each pair, (*,)."""
         return {self.name: (a - b).square().mean(dim=(-3, -2, -1))}
+
+    def places(self, a: Tensor, b: Tensor) -> Map:
+        """Give the mean over the channels, (*, 1, H, W)."""
+        return (a - b).square().mean(dim=-3, keepdim=True)
 
 
 class Lp(Loss[Tensor]):
@@ -97,6 +106,10 @@ class Lp(Loss[Tensor]):
     def terms(self, a: Tensor, b: Tensor) -> dict[str, Distance]:
         """Give the mean smooth power of the difference of each pair, (*,)."""
         return {self.name: self._power(a - b).mean(dim=(-3, -2, -1))}
+
+    def places(self, a: Tensor, b: Tensor) -> Map:
+        """Give the mean over the channels, (*, 1, H, W)."""
+        return self._power(a - b).mean(dim=-3, keepdim=True)
 
     def _power(self, difference: Tensor) -> Tensor:
         if self.eps == 0:

@@ -9,6 +9,7 @@ from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 from torch import Tensor
 from torch.nn import functional
 
+from losslab.comparisons.base import Map
 from losslab.losses.base import Loss
 from losslab.types import Distance, Features, Image
 
@@ -58,6 +59,12 @@ class _Window:
         variance_step = self._blur((x - y).square()) - mean_step
         luminance = mean_step / (mean_x.square() + mean_y.square() + self.k1**2)
         return luminance, variance_step / (variance_x + variance_y + self.k2**2)
+
+    def share(self, found: Map) -> Map:
+        """Share out what was found at each place among the pixels that the window sees there; the mean stays."""
+        places, beyond = found.shape[-2:].numel(), self.taps - 1
+        shared = self._blur(functional.pad(found, (beyond,) * 4))
+        return shared * (shared.shape[-2:].numel() / places)
 
     def _blur(self, images: Tensor) -> Tensor:
         """Filter each channel where the window lies inside the image.
@@ -113,6 +120,11 @@ class SSIM(Loss[Seen]):
         """Give ½ - SSIM/2 of each pair, (*,)."""
         luminance, structure = self.window.losses(a, b)
         return {self.name: _either(luminance, structure).mean(dim=(-3, -2, -1)) / 2}
+
+    def places(self, a: Seen, b: Seen) -> Map:
+        """Give each pixel's share, (*, 1, H, W): ½ - SSIM/2 of all windows that see it, by its weight in them."""
+        luminance, structure = self.window.losses(a, b)
+        return self.window.share(_either(luminance, structure).mean(dim=-3, keepdim=True) / 2)
 
 
 class MSSSIM(Loss[tuple[Seen, ...]]):

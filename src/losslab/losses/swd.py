@@ -7,7 +7,7 @@ from torch.nn import functional
 from losslab.comparisons.sort import ascending
 from losslab.images import SIGNED
 from losslab.losses.base import Loss, same_draw
-from losslab.losses.patches import check_mean
+from losslab.losses.patches import check_mean, without_mean
 from losslab.seeds import Draws
 from losslab.types import Distance, Drawn, Image
 
@@ -31,7 +31,8 @@ class PatchSWD(Loss[Drawn[Tensor]]):
         stride: step from patch to patch in pixels.
         directions: number of projections; the error of the loss falls as 1/√directions.
         norm: "l1" for W1, "l2" for W2².
-        remove_mean: take each patch's mean off each channel, by taking it off each direction, which is the same.
+        remove_mean: true takes off each channel of a patch its own mean, "patch" off all channels one mean; taking it
+            off each direction is the same.
         pad: reflect patch_size // 2 pixels at the border, so that its pixels lie in as many patches as others.
         seed: of the directions.
         redraw_every: steps between two draws; 0 keeps the first one.
@@ -65,7 +66,7 @@ class PatchSWD(Loss[Drawn[Tensor]]):
         directions: int = 256,
         norm: str = "l1",
         *,
-        remove_mean: bool = False,
+        remove_mean: bool | str = False,
         pad: bool = False,
         seed: int = 0,
         redraw_every: int = 0,
@@ -92,8 +93,7 @@ class PatchSWD(Loss[Drawn[Tensor]]):
             return
         filters = torch.randn(self.filters.shape, generator=random)
         filters /= filters.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
-        if self.remove_mean:
-            filters -= filters.mean(dim=(-2, -1), keepdim=True)
+        filters = without_mean(filters, remove_mean=self.remove_mean)
         # The shift of [-1, 1] drops out of differences; a new tensor, since a backward pass may need the old one.
         self.filters = (SIGNED * filters).to(self.filters)
 

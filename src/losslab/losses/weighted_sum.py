@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
+from losslab.checks import check_weights
+from losslab.comparisons.base import Map
 from losslab.losses.base import Loss
 from losslab.types import Distance, Image
 
@@ -19,10 +22,10 @@ class WeightedSum(Loss[dict[str, Any]]):
 
     Args:
         losses: the terms by name; names hold no dot and no slash.
-        weights: the weight of each, under the same names, in that order.
+        weights: the weight of each, from 0 and not all 0, under the same names, in that order.
 
     Raises:
-        ValueError: no terms, names of losses and weights that differ, or a name or term that is none.
+        ValueError: no terms, names of losses and weights that differ, or a name, term or weight that is none.
 
     Example:
         >>> import torch
@@ -42,6 +45,7 @@ class WeightedSum(Loss[dict[str, Any]]):
         for name, loss in losses.items():
             if not isinstance(loss, Loss) or "." in name or "/" in name:
                 raise ValueError(f"losses maps names without dot and slash to losses, got {name!r}: {type(loss)}")
+        check_weights("weights", weights)
         self.losses = nn.ModuleList(losses[name] for name in weights)
         self.weights = dict(weights)
         self.min_side = max(loss.min_side for loss in losses.values())
@@ -57,6 +61,15 @@ class WeightedSum(Loss[dict[str, Any]]):
         for name, loss in self._named():
             found |= weighted(name, self.weights[name], loss.terms(a[name], b[name]))
         return found
+
+    def places(self, a: dict[str, Any], b: dict[str, Any]) -> Map:
+        """Give the weighted sum of the maps of all terms, (*, 1, H, W).
+
+        Raises:
+            ValueError: a term does not go place by place.
+        """
+        found = [self.weights[name] * loss.places(a[name], b[name]) for name, loss in self._named()]
+        return torch.stack(found).sum(0)
 
     def check_alike(self, a: Any, b: Any) -> None:
         """Let each term refuse what it can't compare.

@@ -99,13 +99,3 @@ class Part(LossNetwork):
         """Read the whole network, and give this part's layers."""
         found = self.whole.read(images)
         return {layer: found[layer] for layer in self.layers}
-
-
-def check_switch(name: str, value: Any) -> None:
-    """Refuse a word where a switch is meant: every word but an empty one would count as true.
-
-    Raises:
-        ValueError: the value is neither true nor false.
-    """
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} is true or false, got {value!r}")  # noqa: TRY004 - the word comes from a config

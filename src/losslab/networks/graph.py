@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from losslab.networks.base import LossNetwork, check_switch
+from losslab.checks import check_switch
+from losslab.networks.base import LossNetwork
 from losslab.networks.cutting import Traced, first_line, smallest_side, takes_all, widest
 from losslab.networks.layers import PIXELS, canonical_layers, node_of
 from losslab.networks.pooling import POOLINGS, pooled
