@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Beside another busy process, torch's spinning threads slow each other down many times.
 TEST_ENV := OMP_WAIT_POLICY=passive WANDB_MODE=offline
+# A file's tests stay together, since they share fixtures, and in their order, in which the long ones begin.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run docs wandb-sync test test-reliability format lint types clean
@@ -32,8 +34,8 @@ docs: setup  ## write docs/losses.md and docs/layers.md anew from configs, docst
 wandb-sync: setup  ## upload offline Weights & Biases runs, made whole again where a kill has cut them
 	$(BIN)/python src/replay.py --sync $(ARGS)
 
-test: setup lint types  ## lint, types and all tests but the long ones
-	$(TEST_ENV) $(BIN)/python -m pytest $(ARGS)
+test: setup lint types  ## lint, types and all tests but the long ones; in one process by ARGS="-n 0"
+	$(TEST_ENV) $(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 test-reliability: setup  ## the tests of broken runs, with those that take minutes
 	$(TEST_ENV) $(BIN)/python -m pytest tests/reliability -m '' $(ARGS)

@@ -1,4 +1,4 @@
-"""Show all results of an outputs folder, and write them to report/results.csv and report/index.html in it."""
+"""Show all results of an outputs folder, and write results.csv, index.html and grids of pictures to report/ in it."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from losslab.config import CHECKOUT
 from losslab.files import write_text
+from losslab.reports.grid import write_grids
 from losslab.reports.page import make_page
 from losslab.reports.terminal import show
 from losslab.runs.journal import Journal
@@ -19,9 +20,10 @@ def report(outputs: Path) -> None:
     write_text(table, read_results(outputs).to_csv(index=False))
     journal = Journal(outputs / "journal.jsonl")
     journal.read()
-    write_text(page, make_page(outputs, journal))
+    grids = write_grids(outputs, journal)
+    write_text(page, make_page(outputs, journal, grids))
     show(journal)
-    print(table, page, sep="\n")
+    print(*(outputs / "report" / grid.link for some in grids.values() for grid in some), table, page, sep="\n")
 
 
 if __name__ == "__main__":

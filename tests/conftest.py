@@ -4,6 +4,9 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: two busy processes would slow each other down
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch too: workers share the cores, and so do what they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 os.environ.setdefault("LOSSLAB_OFFLINE", "1")  # no test may need the network
 
 from jaxtyping import install_import_hook
@@ -14,11 +17,12 @@ install_import_hook([f"losslab.{part}" for part in SCIENCE], "shape_checks.check
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from warm import Warm
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,13 +41,24 @@ def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOSSLAB_TEST_ONCE", str(tmp_path))
 
 
-@pytest.fixture
-def train(tmp_path: Path) -> Run:
-    """Give a function that runs the real command with results in a temporary folder."""
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Give what runs scripts without the seconds that their imports take."""
+    made = Warm(quiet())
+    yield made
+    made.close()
 
-    def run(*overrides: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+
+@pytest.fixture
+def train(tmp_path: Path, warm: Warm) -> Run:
+    """Give a function that runs the real command with results in a temporary folder; `fresh` ones import all anew."""
+
+    def run(*overrides: str, cwd: Path = ROOT, fresh: bool = False) -> "subprocess.CompletedProcess[str]":
+        asked = command(tmp_path / "outputs", *overrides)
+        if not fresh:
+            return warm.run(asked, cwd, quiet(), timeout=300)
         return subprocess.run(
-            command(tmp_path / "outputs", *overrides),
+            asked,
             cwd=cwd,
             env=quiet(),
             capture_output=True,

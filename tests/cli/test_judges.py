@@ -1,7 +1,6 @@
 """The judges as a user runs them: one command for a grid, one for a table of several cells, on one device or two."""
 
 import io
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, Run, quiet
 from PIL import Image as Picture
+from warm import Warm
 
 from losslab.runs.journal import Journal
 
@@ -27,7 +27,7 @@ def test_grid_on_one_device_and_on_two(train: Run, tmp_path: Path) -> None:
     """A row for each layer and comparison; two processes over gloo give the same numbers, bit for bit."""
     one = train(*SMALL, *GRID, f"outputs={tmp_path / 'one'}", "trainer.accelerator=cpu")
     assert one.returncode == 0, one.stderr
-    two = train(*SMALL, *GRID, "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
+    two = train(*SMALL, *GRID, "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp", fresh=True)
     assert two.returncode == 0, two.stderr
     rows = rows_of(tmp_path / "one")
     assert len(rows) == 10
@@ -43,7 +43,7 @@ def test_grid_on_one_device_and_on_two(train: Run, tmp_path: Path) -> None:
         assert Picture.open(worst).size[1] == 3 * 34 + 2
 
 
-def test_cells_are_compared(train: Run, tmp_path: Path) -> None:
+def test_cells_are_compared(train: Run, warm: Warm, tmp_path: Path) -> None:
     """Losses of a sweep come into one table, on the same resamples, with all differences in a file."""
     swept = train("-m", *SMALL, "loss=l1,ssim")
     assert swept.returncode == 0, swept.stderr
@@ -55,7 +55,7 @@ def test_cells_are_compared(train: Run, tmp_path: Path) -> None:
         f"out={out}",
         "samples=50",
     ]
-    shown = subprocess.run(program, env=quiet(), capture_output=True, text=True, check=False)
+    shown = warm.run(program, ROOT, quiet(), timeout=300)
     assert shown.returncode == 0, shown.stderr
     assert "20 judged" in shown.stdout
     assert "made, not human" in shown.stdout
@@ -63,7 +63,7 @@ def test_cells_are_compared(train: Run, tmp_path: Path) -> None:
     assert sorted(table["measure"]) == ["l1", "ssim"]
     assert {"like_best", "low", "high", "score/noise", "human/blur"} <= set(table)
     assert len(pd.read_csv(tmp_path / "table_differences.csv")) == 1
-    nothing = subprocess.run([*program[:2], str(tmp_path)], env=quiet(), capture_output=True, text=True, check=False)
+    nothing = warm.run([*program[:2], str(tmp_path)], ROOT, quiet(), timeout=300)
     assert nothing.returncode != 0
     assert "no cell in" in nothing.stderr
     assert "Traceback" not in nothing.stderr
@@ -72,7 +72,7 @@ def test_cells_are_compared(train: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["task=glo", "loss=l1", "draws=3"], "draws=3 is for tasks that judge losses"),
+        (["task=glo", "loss=l1", "draws=3"], "draws=3 is for the tasks two_afc, jnd and gim"),
         (["task=glo", "loss=deep", "network=cnn1", "layer=[[1],[pixels]]"], "is a panel of several, and GLO takes one"),
         (["task=jnd", "loss=l1", "data=known_order", "data.count=20"], "judges by pairs, and data of KnownOrder"),
     ],

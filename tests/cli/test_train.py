@@ -35,7 +35,7 @@ def entries(outputs: Path) -> list[dict[str, Any]]:
 def test_command_leaves_all_it_promises(train: Run, tmp_path: Path, loss: str) -> None:
     """Pictures, curve, numbers, config, versions, checkpoint, journal line, summary; nothing else, and exit code 0."""
     extra = ["loss.features=16"] if loss == "mmdpp" else ["layer=1"] if loss == "deep" else []
-    done = train(f"loss={loss}", "task=glo", *TINY, *extra, "logger=csv")
+    done = train(f"loss={loss}", "task=glo", *TINY, *extra, "logger=csv", fresh=True)
     assert done.returncode == 0, done.stderr
     folder = only_cell(tmp_path / "outputs")
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -66,7 +66,7 @@ def test_from_another_folder_and_again(train: Run, tmp_path: Path) -> None:
     """The place of the command does not matter, and a done cell is shown, not recomputed, unless force=true."""
     elsewhere = tmp_path / "a place with spaces"
     elsewhere.mkdir()
-    first = train("loss=l2", *TINY, "logger=csv", cwd=elsewhere)
+    first = train("loss=l2", *TINY, "logger=csv", cwd=elsewhere, fresh=True)
     assert first.returncode == 0, first.stderr
     assert list(elsewhere.iterdir()) == []
     before = (only_cell(tmp_path / "outputs") / "metrics.csv").stat().st_mtime_ns
@@ -115,7 +115,7 @@ def test_outputs_default_to_the_checkout(tmp_path: Path) -> None:
 def test_bad_input_is_one_sentence(train: Run, tmp_path: Path, overrides: list[str], message: str, code: int) -> None:
     """It names what is wrong and the nearest valid choice; what can be told early leaves no folder."""
     (tmp_path / "EMPTY").mkdir()
-    failed = train(*(text.replace("EMPTY", str(tmp_path / "EMPTY")) for text in overrides))
+    failed = train(*(text.replace("EMPTY", str(tmp_path / "EMPTY")) for text in overrides), fresh=code == 2)
     assert failed.returncode == code
     assert message in failed.stderr
     assert failed.stderr.startswith("error: ") or failed.stderr.splitlines()[-1].startswith("error: ")
@@ -138,8 +138,18 @@ LONG = ["loss=mmdpp", "loss.features=4", "loss.redraw_every=7", *TINY, "logger=c
         "trainer.max_epochs=40", "trainer.limit_train_batches=1.0"]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the results of a training that nobody has killed."""
+    outputs = tmp_path_factory.mktemp("straight")
+    done = subprocess.run(command(outputs, *LONG), env=quiet(), check=False, capture_output=True, timeout=300,
+                          stdin=subprocess.DEVNULL)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return outputs
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_training_goes_on(train: Run, tmp_path: Path, how: signal.Signals) -> None:
+def test_killed_training_goes_on(train: Run, straight: Path, tmp_path: Path, how: signal.Signals) -> None:
     """After a kill the same command continues from the last checkpoint, to the same numbers bit for bit."""
     outputs = tmp_path / "outputs"
     process = subprocess.Popen(command(outputs, *LONG), env=quiet(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -160,14 +170,10 @@ def test_killed_training_goes_on(train: Run, tmp_path: Path, how: signal.Signals
     assert resumed.returncode == 0, resumed.stderr
     assert "goes on from its last checkpoint" in resumed.stdout
     assert "step 16/160" not in resumed.stderr  # it did not start anew
-    straight = train(*LONG, f"outputs={tmp_path / 'straight'}")
-    assert straight.returncode == 0
-    (one,), (two,) = entries(outputs), entries(tmp_path / "straight")
+    (one,), (two,) = entries(outputs), entries(straight)
     assert one["rows"] == two["rows"]
     assert len(json.loads((only_cell(outputs) / "provenance.json").read_text())["attempts"]) == 2
-    assert (only_cell(outputs) / "metrics.csv").read_text() == (
-        only_cell(tmp_path / "straight") / "metrics.csv"
-    ).read_text()
+    assert (only_cell(outputs) / "metrics.csv").read_text() == (only_cell(straight) / "metrics.csv").read_text()
     assert not list(outputs.rglob("*.part"))
 
 
@@ -194,7 +200,7 @@ def test_other_code_is_told(train: Run, tmp_path: Path) -> None:
 def test_two_processes_train_as_one(train: Run, tmp_path: Path) -> None:
     """DDP over gloo: one folder, one journal line, each image scored once, and the global batch is shared out."""
     asked = ["loss=l2", *TINY, "logger=csv", "trainer.accelerator=cpu"]
-    two = train(*asked, "trainer.devices=2", "trainer.strategy=ddp")
+    two = train(*asked, "trainer.devices=2", "trainer.strategy=ddp", fresh=True)
     assert two.returncode == 0, two.stderr
     one = train(*asked, f"outputs={tmp_path / 'one'}")
     (shared,), (alone,) = entries(tmp_path / "outputs"), entries(tmp_path / "one")

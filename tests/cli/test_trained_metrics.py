@@ -13,8 +13,6 @@ from losslab.runs.attempt import attempt
 from losslab.runs.journal import Journal
 from losslab.runs.plan import make_plan
 
-pytestmark = pytest.mark.filterwarnings("ignore:Found .* module.s. in eval mode")
-
 TINY = ["network=squeezenet1_1", "weights=random", "loss.layers=[relu1,fire2]", "data=known_order", "data.count=20",
         "data.train_count=32", "data.size=32", "data.batch_size=8", "trainer.max_epochs=2", "logger=csv",
         "trainer.accelerator=cpu"]  # fmt: skip

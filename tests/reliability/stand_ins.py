@@ -1,6 +1,7 @@
 """A task and a data set of a few lines: all that the run machinery needs, quick, and harmful on request."""
 
 import gc
+import io
 import os
 import resource
 import signal
@@ -10,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from PIL import Image as Picture
 from torch import Tensor, nn
 
 from losslab.data.base import Batch, ImageData
@@ -86,6 +89,31 @@ class StandIn(pl.LightningModule):
     def pictures(self, step: int, *, final: bool = False) -> dict[str, Tensor]:
         weight = self.layer.weight.detach()
         return {"weights": (weight * 300 + 128).clamp(0, 255).byte().expand(3, -1, -1).clone()} if final else {}
+
+
+class Keeping(StandIn):
+    """It keeps what it was shown and what it made of it, so that further losses can measure it."""
+
+    stored = "images.npz"
+
+    def on_fit_start(self) -> None:
+        self.seen = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            self.before = self(self.seen)
+
+    def files(self) -> dict[str, bytes]:
+        file = io.BytesIO()
+        end = self(self.seen).detach()
+        np.savez(file, seen=self.seen.numpy(), start=self.before.numpy(), end=end.numpy())
+        frames = [Picture.fromarray(np.full((4, 4, 3), value, np.uint8)) for value in (0, 255)]
+        frames[0].save(gif := io.BytesIO(), "GIF", save_all=True, append_images=frames[1:], loop=0)
+        return {self.stored: file.getvalue(), "images/optimisation.gif": gif.getvalue()}
+
+    @staticmethod
+    def measure(stored: Path, loss: Loss[Any]) -> dict[str, float]:
+        kept = np.load(stored)
+        seen = torch.from_numpy(kept["seen"])
+        return {end: loss(torch.from_numpy(kept[end]), seen).mean().item() for end in ("start", "end")}
 
 
 def _fail(task: StandIn) -> None:

@@ -1,6 +1,7 @@
 """Data from elsewhere arrive whole, checked and inside their folder, or a sentence says what is wrong."""
 
 import dataclasses
+import errno
 import hashlib
 import io
 import json
@@ -244,11 +245,17 @@ def test_no_room(site: Site, offer: Offer, tmp_path: Path, monkeypatch: pytest.M
     offer()
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2_100_000_000))
-    with pytest.raises(OSError, match=r"need about 2\.2 GB, and 2\.1 GB are free"):
-        triplets(tmp_path / "root", site).setup()
+    with pytest.raises(OSError, match=r"need about 2\.2 GB, and 2\.1 GB are free") as error:
+        triplets(tmp_path / "root", site, (f"{site.url}/dataset", f"{site.url}/other")).setup()
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "root"))
     assert site.asked == []
-    with (tmp_path / "root" / ".twoafc_val.tar.gz.0.part").open("wb") as begun:
-        begun.truncate(200_000_000)
+    for size, enough in ((60_000_000, False), (200_000_000, True)):
+        with (tmp_path / "root" / ".twoafc_val.tar.gz.0.part").open("wb") as begun:
+            begun.truncate(size)
+        if not enough:
+            with pytest.raises(OSError, match=r"need about 2\.1 GB beside the 0\.1 GB that have come, and 2\.1 GB are"):
+                triplets(tmp_path / "root", site).setup()
+            assert left(tmp_path / "root") == [".twoafc_val.tar.gz.0.part"]
     triplets(tmp_path / "root", site).setup()
 
 
@@ -283,8 +290,13 @@ def test_archive_without_what_is_wanted(site: Site, offer: Offer, tree: Path, tm
         triplets(tmp_path, site).setup()
     (tmp_path / "twoafc_val.tar.gz").unlink()
     (tmp_path / "bapps-kaggle.zip").write_bytes(packed(tree, "jnd/val", "zip"))
-    with pytest.raises(ValueError, match=r"bapps-kaggle\.zip holds no 2afc/val; remove it"):
+    del site.files["/dataset/twoafc_val.tar.gz"]
+    with pytest.raises(DownloadError, match=r"bapps-kaggle\.zip holds no 2afc/val; .*404") as error:
         triplets(tmp_path, site).setup()
+    assert str(error.value).count("holds no") == 1
+    assert left(tmp_path) == ["bapps-kaggle.zip", "jnd", "jnd.source.json"]
+    offer()
+    triplets(tmp_path, site).setup()
 
 
 def test_hostile_archive_settles_nothing(site: Site, tree: Path, tmp_path: Path) -> None:
@@ -295,9 +307,29 @@ def test_hostile_archive_settles_nothing(site: Site, tree: Path, tmp_path: Path)
         tar.addfile(tarfile.TarInfo("../evil"))
     site.files["/dataset/jnd.tar.gz"] = content.getvalue()
     root = tmp_path / "root"
-    with pytest.raises(ValueError, match=r"jnd\.tar\.gz is refused at '\.\./evil'.*; remove it"):
+    with pytest.raises(DownloadError, match=r"jnd\.tar\.gz is refused at '\.\./evil'.*; it was removed"):
         BappsJND(root, download=True, mirrors=[f"{site.url}/dataset"]).setup()
-    assert left(root) == ["jnd.tar.gz"]
+    assert left(root) == []
+
+
+@pytest.mark.parametrize("brought", [True, False])
+def test_useless_archive_blocks_no_mirror(
+    site: Site, offer: Offer, tree: Path, tmp_path: Path, brought: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of no known checksum and not to be unpacked: the next mirror's is taken, and what somebody brought is kept."""
+    content = offer("jnd/val", "gzip", known=False)
+    site.files["/bad/jnd.tar.gz"] = content[: len(content) // 2]
+    if brought:
+        (tmp_path / "jnd.tar.gz").write_bytes(content[:-9])
+    mirrors = [f"{site.url}/{name}" for name in ("bad", "dataset")]
+    data = BappsJND(tmp_path, size=8, download=True, mirrors=mirrors)
+    assert data.fingerprint() == BappsJND(tree, size=8).fingerprint()
+    assert left(tmp_path) == ["jnd", "jnd.source.json", *(["jnd.tar.gz.refused"] if brought else [])]
+    assert [path for path, _ in site.asked] == ["/bad/jnd.tar.gz", "/dataset/jnd.tar.gz"]
+    assert json.loads((tmp_path / "jnd.source.json").read_text())["url"] == f"{site.url}/dataset/jnd.tar.gz"
+    assert caplog.text.count("jnd.tar.gz is no whole tar, gzip of one or zip") == 1 + brought
+    assert ("it is jnd.tar.gz.refused now" in caplog.text) is brought
+    assert "it was removed" in caplog.text
     assert not (tmp_path / "evil").exists()
 
 

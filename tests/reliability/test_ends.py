@@ -209,3 +209,14 @@ def test_serial_cells_leave_nothing_behind(tmp_path: Path, cells: int) -> None:
     assert rest == [files, threads, handlers]
     assert grown < 1.05 * memory
     assert torch.get_num_threads() >= 1
+
+
+def test_reason_is_what_the_target_said(tmp_path: Path) -> None:
+    """A loss that can't be built is told by its own sentence, not by what Hydra wraps around it."""
+    outcome = attempt(make_plan(request_of(tmp_path, "loss=mmd", "loss.features=-1")))
+    assert outcome is not None
+    assert outcome.entry["reason"] == "features and sigma are more than 0, got -1 and 0.06"
+    outcome = attempt(make_plan(request_of(tmp_path, "loss=mmd", "loss.orthogonal=true", "loss.features=2.5")))
+    assert outcome is not None
+    assert outcome.entry["reason"].startswith("Type")  # of torch, or of the check of types in tests
+    assert "Error in call to target" not in outcome.entry["reason"]

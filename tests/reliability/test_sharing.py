@@ -13,7 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from runs_here import asked, request_of, run_command, scores, surroundings, sweep_here
+from conftest import ROOT
+from runs_here import asked, request_of, scores, surroundings, sweep_here
+from warm import Warm
 
 from losslab.runs import locks, states
 from losslab.runs.journal import Journal
@@ -177,13 +179,14 @@ def test_two_sweeps_share_the_work(tmp_path: Path) -> None:
         assert len(json.loads(path.read_text())["attempts"]) == 1
 
 
-def test_one_waits_for_the_other(tmp_path: Path) -> None:
+def test_one_waits_for_the_other(tmp_path: Path, warm: Warm) -> None:
     """A single run whose cell is being computed waits for it, says so, and shows its result."""
     first = subprocess.Popen(asked(tmp_path, "task.step_seconds=0.25"), env=surroundings(), stdout=subprocess.PIPE,
                              stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # fmt: skip
     while not list(tmp_path.glob("standin/*/status.json")):
         time.sleep(0.02)
-    second = run_command(tmp_path, "task.step_seconds=0.25")
+    # five seconds of training are soon over, where imports have to wait for another process
+    second = warm.run(asked(tmp_path, "task.step_seconds=0.25"), ROOT, surroundings(), timeout=300)
     first.communicate(timeout=60)
     assert second.returncode == 0, second.stderr
     assert f"which process {first.pid} on" in second.stdout

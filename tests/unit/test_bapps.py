@@ -17,6 +17,7 @@ from losslab.config import build, load, plain
 from losslab.data import bapps_files
 from losslab.data.bapps import Bapps, BappsJND
 from losslab.data.bapps_files import JND, TRAIN, VAL
+from losslab.metrics.resampling import share_pictures
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_triplets_are_those_of_the_files(whole: Path) -> None:
     """Of all six subsets: each label stands with the three pictures of its name."""
     held = Bapps(whole, size=16).load()
     assert held.subsets == ("traditional", "cnn", "superres", "deblur", "color", "frameinterp")
-    assert (len(held), held.pictures.shape) == (18, (54, 3, 16, 16))
+    assert (len(held), held.pictures.shape) == (18, (54 - 6, 3, 16, 16))  # a subset's first p0 is its reference
     row = 0
     for place, subset in enumerate(held.subsets):
         for number in range(3):
@@ -61,6 +62,19 @@ def test_pairs_are_those_of_the_files(whole: Path) -> None:
         for name, index in (("p0", held.p0), ("p1", held.p1)):
             assert torch.equal(held.pictures[index[row]], images.read(folder / name / f"{number:06}.png"))
         assert held.same[row] == np.load(folder / "same" / f"{number:06}.npy").item()
+
+
+def test_equal_files_are_one_picture(tree: Path) -> None:
+    """Triplets whose files differ by name alone share a picture, and so do pairs."""
+    for folder, first in (("2afc/val/cnn", "ref"), ("jnd/val/cnn", "p0")):
+        shutil.copy(tree / folder / first / "000001.png", tree / folder / first / "000002.png")
+    held, pairs = Bapps(tree, ["cnn"], size=16).load(), BappsJND(tree, ["cnn"], size=16).load()
+    assert held.reference.tolist() == [0, 2, 2, 7]  # the first triplet's p0 is its reference
+    assert held.p0.tolist() == [0, 3, 5, 8]
+    assert held.p1.tolist() == [1, 4, 6, 9]
+    assert pairs.p0.tolist() == [0, 2, 2, 5]
+    assert pairs.p1.tolist() == [1, 3, 4, 5]  # the last ones are equal
+    assert share_pictures(torch.stack([held.reference, held.p0, held.p1], 1))
 
 
 def test_training_has_all_three_subsets(whole: Path) -> None:
@@ -112,7 +126,7 @@ def test_differing_counts_are_told(whole: Path, caplog: pytest.LogCaptureFixture
         told = data.facts()
     assert told["incomplete"] == "2afc/val: cnn has 3 of 4720, color has 3 of 4720"
     assert caplog.text.count("not the whole of BAPPS's 2afc/val: cnn has 3 of 4720, color") == 1
-    assert (told["judged"], told["pictures"]) == (6, 18)
+    assert (told["judged"], told["pictures"]) == (6, 18 - 2)
 
 
 def test_whole_set_needs_no_word(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,18 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+from runs_here import results, sweep_here
 
 from losslab.config import build, load, plain
 from losslab.data.base import ImageData
 from losslab.data.judged import JudgedData, Pairs, Triplets
+from losslab.divergence import DivergedError
 from losslab.losses.base import Loss
+from losslab.losses.pairs import PairDistances
 from losslab.losses.panel import Panel, several
 from losslab.losses.pixel import L1, L2
+from losslab.reports.agreement import Group, groups
+from losslab.runs.command import codes
 from losslab.tasks.jnd import JND
 from losslab.tasks.judging import Judging
 from losslab.tasks.two_afc import TwoAFC
@@ -236,6 +241,23 @@ def test_too_few_for_an_interval(tmp_path: Path) -> None:
     assert "a subset of one triplet" in row["no_interval"]
 
 
+def test_triplets_keep_their_interval_where_pictures_have_none(tmp_path: Path) -> None:
+    """A subset has three pictures, which most resamples miss: the row says so, and has the triplets' interval alone."""
+    rows = [(3 * (k % 2), 3 * (k % 2) + 1, 3 * (k % 2) + 2, 0.2 * (k % 5), k % 2) for k in range(40)]
+    panel = Panel({"l1": L1(), "l2": L2()})
+    held = triplets(rows, ("few", "more"), greys(*GREY.tolist()))
+    apart = by_hand(rows, shared=False)
+    task = TwoAFC(panel, samples=200)
+    shared, alone = judge(task, Made(held), tmp_path), judge(TwoAFC(panel, samples=200), apart, tmp_path)
+    assert task.files().keys() == {"distances.parquet"}
+    for row, other in zip(shared, alone, strict=True):
+        assert (row["low"], row["high"]) == (None, None)
+        assert "leave a subset with nothing to score" in row["no_interval"]
+        assert "like_best" not in row
+        assert (row["low_alone"], row["high_alone"]) == (other["low"], other["high"])
+        assert "low_alone" not in other
+
+
 def pairs(same: list[float], second: list[int], subsets: list[int]) -> Pairs:
     first = torch.zeros(len(same), dtype=torch.long)
     return Pairs(
@@ -272,12 +294,99 @@ def test_data_of_another_kind(tmp_path: Path) -> None:
     assert issubclass(type(data), ImageData)
 
 
+class Broken(L1):
+    """NaN for all pairs that differ by less than a third."""
+
+    def terms(self, a: Any, b: Any) -> Any:
+        return {"": ((a - b).abs().mean((-3, -2, -1)) - 1 / 3).sqrt()}
+
+
 def test_not_a_number(tmp_path: Path) -> None:
-    """A loss that gives NaN is named."""
+    """A loss that gives NaN is named, and so are all of a panel."""
+    for loss in (Broken(), Panel({"broken": Broken(), "again": Broken()})):
+        with pytest.raises(DivergedError, match="broken(, again give| gives) distances that are no numbers") as caught:
+            judge(TwoAFC(loss), Made(by_chance(4, 12)), tmp_path)
+        assert caught.value.term == "broken"
 
-    class Broken(L1):
-        def terms(self, a: Any, b: Any) -> Any:
-            return {"": (a - b).abs().mean((-3, -2, -1)).log().log()}
 
-    with pytest.raises(ValueError, match="broken gives distances that are no numbers"):
-        judge(TwoAFC(Broken()), Made(by_chance(4, 12)), tmp_path)
+@pytest.mark.parametrize("kind", [TwoAFC, JND])
+def test_not_a_number_in_a_panel(kind: type[Judging], tmp_path: Path) -> None:
+    """The others' rows, differences and pictures are as without it; its row has the reason; all distances are saved."""
+    triplets = by_chance(20, 60)
+    pairs = Pairs(triplets.pictures, triplets.p0, triplets.p1, triplets.judge, triplets.subset, triplets.subsets)
+    held = Made(triplets if kind is TwoAFC else pairs)
+    tasks = [
+        kind(Panel({"l1": L1(), **more, "l2": L2()}), samples=50) for more in ({}, {"broken": Broken(), "inf": Far()})
+    ]
+    without, rows = (judge(task, held, tmp_path) for task in tasks)
+    assert rows[:2] == without
+    distances = 40 if kind is TwoAFC else 20
+    table = pd.read_parquet(io.BytesIO(tasks[1].files()["distances.parquet"]))
+    names = [name for name in table if str(name).endswith("of broken")]
+    missing = int(table[names].isna().sum().sum())
+    assert 0 < missing < distances
+    assert rows[2:] == [
+        {"measure": "broken", "no_score": f"{missing} of {distances} distances are NaN or infinite"},
+        {"measure": "inf", "no_score": f"{distances} of {distances} distances are NaN or infinite"},
+    ]
+    assert tasks[0].diverged is None
+    assert str(tasks[1].diverged) == "broken, inf give distances that are no numbers"
+    assert tasks[0].files()["differences.csv"] == tasks[1].files()["differences.csv"]
+    shown = [task.pictures(0, final=True) for task in tasks]
+    assert list(shown[0]) == list(shown[1]) != []
+    assert all(torch.equal(*both) for both in zip(shown[0].values(), shown[1].values(), strict=True))
+
+
+class Far(L1):
+    """Infinity for all pairs."""
+
+    def terms(self, a: Any, b: Any) -> Any:
+        return {"": (a - b).abs().mean((-3, -2, -1)) + torch.inf}
+
+
+def test_cell_of_which_a_part_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends as diverged, with code 1 and the loss's name; rows and files stand, and a table of cells has them."""
+    monkeypatch.setattr("losslab.tasks.judging.PairDistances", Spoilt)
+    words = ["task=two_afc", "data=known_order", "data.families=[noise,blur]", "data.count=20", "data.size=32",
+             "loss=deep", "network=cnn1", "weights=random", "layer=[[1],[pixels]]", "compare=spatial",
+             "task.samples=20"]  # fmt: skip
+    sweep_here(tmp_path, " ".join(words))
+    assert max(codes) == 1
+    (entry,) = results(tmp_path).cells.values()
+    assert (entry["state"], entry["term"]) == ("diverged", "relu1")
+    assert entry["reason"] == "relu1 gives distances that are no numbers, at step 0"
+    good, bad = entry["rows"]
+    assert (good["measure"], bad["measure"], bad["no_score"]) == (
+        "pixels", "relu1", "1 of 40 distances are NaN or infinite",
+    )  # fmt: skip
+    assert good["low"] <= good["score"] <= good["high"]
+    assert "score" not in bad
+    assert (tmp_path / entry["folder"] / "distances.parquet").is_file()
+    assert "1 of 40 distances" in capsys.readouterr().out
+    (group,) = groups(tmp_path)
+    own, none = group.scored(20, 0).rows()
+    assert own == {name: good[name] for name in own}  # to the last digit of the intervals
+    assert {"score/noise", "low", "low_alone"} <= set(own)
+    assert none == {"measure": "relu1", "no_score": bad["no_score"]}
+
+
+@pytest.mark.parametrize("kind", [TwoAFC, JND])
+def test_saved_distances_score_as_the_cell_did(kind: type[Judging], tmp_path: Path) -> None:
+    """Intervals too, whose resamples hang on the order of the subsets, which is not that of their names."""
+    chosen = dataclasses.replace(by_chance(40, 120), subsets=("z", "a"))
+    pairs = Pairs(chosen.pictures, chosen.p0, chosen.p1, chosen.judge, chosen.subset, chosen.subsets)
+    task = kind(Panel({"l1": L1(), "l2": L2()}), samples=50)
+    rows = judge(task, Made(chosen if kind is TwoAFC else pairs), tmp_path)
+    table = pd.read_parquet(io.BytesIO(task.files()["distances.parquet"]))
+    assert Group("judges", {}, [{"axes": {}}], [table]).scored(50, 0).rows() == rows
+
+
+class Spoilt(PairDistances):
+    """Gives NaN for a pair under the first loss."""
+
+    def of(self, pairs: Any, device: Any, capacity: int) -> Any:
+        found = super().of(pairs, device, capacity)
+        found[0, ((pairs == self.pictures.shape[0] - 1).any(1)).nonzero()] = torch.nan
+        return found

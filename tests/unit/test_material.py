@@ -57,6 +57,18 @@ def test_answers_reach_their_pictures(root: Path) -> None:
     assert (held.subsets, held.subset.unique().tolist()) == (("material",), [0])
 
 
+def test_equal_renderings_are_one(root: Path) -> None:
+    """An answer names a place in the sorted list, and its picture is found where an equal one came before."""
+    files = sorted((root / "material_2afc" / "images").iterdir(), key=lambda path: path.name)
+    before = read(root)
+    shutil.copy(files[1], files[8])
+    held = read(root)
+    assert len(held.pictures) == PICTURES - 1
+    for one, old in ((held.reference, before.reference), (held.p0, before.p0), (held.p1, before.p1)):
+        grey = held.pictures[one, 0, 0, 0].long()
+        assert grey.tolist() == [1 if place == 8 else place for place in old.tolist()]
+
+
 def test_sides_are_drawn(root: Path) -> None:
     """The majority stands on both sides, where the seed says, and a seed is one order on every call."""
     first, again, other = read(root), read(root), read(root, sides_seed=1)

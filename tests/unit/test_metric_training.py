@@ -6,7 +6,7 @@ import io
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -28,10 +28,13 @@ from losslab.metrics.two_afc import two_afc_scores
 from losslab.networks.heads import heads_file
 from losslab.runs.attempt import attempt
 from losslab.runs.plan import make_plan
+from losslab.tasks.judging import Judging
 from losslab.tasks.metric_training import MetricTraining, rate
+from losslab.tasks.two_afc import TwoAFC
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found .* module.s. in eval mode")
 
+T = TypeVar("T", bound=Judging)
 SIDE = 32
 ALEX = ["task=metric_training", "network=alexnet", "weights=random", "loss.heads=none", "loss.layers=[relu1,relu2]"]
 SQUEEZE = ["task=metric_training", "network=squeezenet1_1", "weights=random", "loss.heads=none",
@@ -78,9 +81,7 @@ def task_of(*words: str, loss: nn.Module | None = None) -> MetricTraining:
     return found
 
 
-def run(
-    task: MetricTraining, folder: Path, data: Any = None, epochs: int = 1, spy: pl.Callback | None = None
-) -> MetricTraining:
+def run(task: T, folder: Path, data: Any = None, epochs: int = 1, spy: pl.Callback | None = None) -> T:
     """Take a task through its stages."""
     pl.seed_everything(0, verbose=False)
     trainer = pl.Trainer(max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
@@ -281,6 +282,15 @@ def test_row_tells_the_truth(tmp_path: Path) -> None:
         assert row[f"{name}/many"] == pytest.approx(each[data.subset == 0].mean())
         assert row[f"{name}/few"] == pytest.approx(each[data.subset == 1].mean())
         assert row[name] == pytest.approx((row[f"{name}/many"] + row[f"{name}/few"]) / 2)
+    judging = TwoAFC(Panel({"lin": saved(task, tmp_path), "untrained": loss_of()}))
+    run(judging, tmp_path, data)
+    own, before = judging.rows()
+    for name in ("score", "low", "high", "accuracy", "human", "oracle/few", "score/pooled"):
+        assert row[name] == pytest.approx(own[name])
+    assert row["low"] < row["score"] < row["high"]
+    assert row["untrained/pooled"] == pytest.approx(before["score/pooled"])
+    assert task.files()["differences.csv"] == judging.files()["differences.csv"]
+    assert set(task.pictures(6, final=True)) <= {"worst_lin", "worst_untrained"}
     for head, zeros in zip(task.metric.heads, (16, 0), strict=True):
         head.data = (torch.arange(len(head)) >= zeros).float()
     shares = {name: share for name, share in task.rows()[0].items() if name.startswith("zeros")}
@@ -299,7 +309,7 @@ def test_trunk_is_stored_and_read(tmp_path: Path) -> None:
     """A trained network comes back by weights=file, though it is cut in the middle of a child of the architecture."""
     task = run(task_of(*SQUEEZE, "task.variant=scratch", TRUNK, "task.optimizer.lr=0.01"), tmp_path)
     files = task.files()
-    assert set(files) == {"heads.pth", "trunk.pth"}
+    assert set(files) == {"heads.pth", "trunk.pth", "differences.csv"}
     words = [SQUEEZE[1], SQUEEZE[-1]]
     loss = saved(task, tmp_path, *words, "weights=file", f"weights.path={tmp_path / 'trunk.pth'}")
     x, y = torch.rand(2, 3, 3, SIDE, SIDE)
@@ -331,7 +341,7 @@ def test_baseline_trains_nothing(tmp_path: Path) -> None:
     task = task_of("task.variant=baseline")
     assert task.stages == ("test",)
     (row,) = run(task, tmp_path).rows()
-    assert set(row) == {"variant", "score", "score/many", "score/few"}
+    assert not [name for name in row if name.split("/")[0] in ("untrained", "gain", "train_loss", "zeros")]
     (trained,) = run(task_of("task.optimizer.lr=0.05"), tmp_path).rows()
     assert row["score"] == trained["untrained"]
     assert task.files() == {}
@@ -379,7 +389,7 @@ def test_refuses_scratch_from_trained_weights(tmp_path: Path) -> None:
         task_of(*words, "task.variant=scratch")
     judge = torch.rand(16, generator=torch.Generator().manual_seed(1))
     tuned = run(task_of(*words, "task.variant=tune", "task.optimizer.lr=0.05"), tmp_path, Made(judge=judge, weak=30.0))
-    assert set(tuned.files()) == {"heads.pth", "trunk.pth"}
+    assert set(tuned.files()) == {"heads.pth", "trunk.pth", "differences.csv"}
     baseline = run(task_of(*words[:-1], "task.variant=baseline"), tmp_path, Made(judge=judge, weak=30.0))
     assert tuned.rows()[0]["untrained"] == baseline.rows()[0]["score"] != tuned.rows()[0]["score"]
 
@@ -393,7 +403,7 @@ def test_refuses_data_without_triplets(tmp_path: Path) -> None:
             return Pairs(own.pictures, own.p0, own.p1, own.judge, own.subset, own.subsets)
 
     for data in (Others(), build(plain(load("data.train_count=4", "data.val_count=2", "data.batch_size=2"))["data"])):
-        with pytest.raises(ValueError, match=f"needs triplets, which data of {type(data).__name__} have none of"):
+        with pytest.raises(ValueError, match=f"judges by triplets, and data of {type(data).__name__} have none"):
             run(task_of(), tmp_path, data)
 
 
@@ -425,6 +435,22 @@ def test_a_fixed_metric_stays(tmp_path: Path) -> None:
     task.stages = ("test",)
     with pytest.raises(DivergedError, match="heads of the scratch metric are no numbers"):
         run(task, tmp_path)
+
+
+def test_metric_that_is_no_number_has_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was before is no result of the cell by itself."""
+    task = task_of()
+    monkeypatch.setattr(task.metric, "fixed", Broken)
+    task.stages = ("test",)
+    with pytest.raises(DivergedError, match="lin gives distances that are no numbers"):
+        run(task, tmp_path)
+
+
+class Broken(L2):
+    """NaN for some pairs."""
+
+    def terms(self, a: Any, b: Any) -> Any:
+        return {name: one.log() * torch.tensor(-1.0).sqrt() for name, one in super().terms(a, b).items()}
 
 
 def test_devices_drop_different_places() -> None:

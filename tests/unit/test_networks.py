@@ -66,10 +66,10 @@ def network(name: str, *overrides: str, select: Any = "all") -> GraphNetwork:
 
 
 def same_model(loss_network: GraphNetwork) -> nn.Module:
-    """Build torchvision's own model with our weights."""
+    """Build torchvision's own model with our weights; what lies behind our cut has no numbers, and is not looked at."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model: nn.Module = models.get_model(loss_network.name, weights=None).eval()
+        model = on_meta(partial(models.get_model, loss_network.name, weights=None)).to_empty(device="cpu").eval()
     assert loss_network.extractor is not None
     assert not model.load_state_dict(loss_network.extractor.state_dict(), strict=False).unexpected_keys
     return model

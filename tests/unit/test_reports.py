@@ -13,7 +13,7 @@ import pytest
 from losslab.reports.page import groups, make_page
 from losslab.reports.terminal import show
 from losslab.runs import read_results
-from losslab.runs.journal import Journal
+from losslab.runs.journal import Journal, measure_line
 from losslab.runs.results import latest
 
 NASTY = "<script>alert('[/red]')</script>"
@@ -221,6 +221,36 @@ def test_journal_without_lines_is_no_error(tmp_path: Path, capsys: pytest.Captur
     assert "0 of 0 cells done" in page_of(journal).text
     show(journal)
     assert capsys.readouterr().out == "0 of 0 cells done\n"
+
+
+def test_matrix_of_measures(journal: Journal, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows are done cells, columns measures; the least of each column is bold, and a start of 0 has no share."""
+    for cell, name, start, end in [("c0", "l2", 0.5, 0.25), ("c1", "l2", 1.0, 0.375), ("c1", "ssim", 0.0, 0.125),
+                                   ("c3", "l2", 1.0, 0.01)]:  # fmt: skip
+        journal.append(measure_line(f"{cell}{name}", cell=cell, measure=name, start=start, end=end, alike=start))
+    page = page_of(journal)
+    assert page.cells[7:] == [
+        ["loss", "l2", "ssim"], ["loss0", "0.25", "–"], ["loss1", "0.375", "0.125"],
+        ["loss", "l2", "ssim"], ["loss0", "0.5", "–"], ["loss1", "0.375", "–"],
+    ]  # fmt: skip
+    texts = [text for row in page.cells if row[0] != "loss" for text in row]
+    marked = [text for cell, text in zip(page.all("td"), texts, strict=True) if "best" in str(cell.get("class"))]
+    assert marked == ["12.5", "0.25", "0.375"]  # psnr, l2 and its share; of ssim there is one
+    assert "different configs of l2" in page.text
+    show(journal)
+    shown = capsys.readouterr().out
+    assert "glo on photos: share of the distance at the start" in shown
+    assert "different configs of l2" in shown
+    table = read_results(journal.path.parent).set_index("cell")
+    assert table.loc["c1", "end/ssim"] == 0.125
+    assert table["start/l2"].notna().sum() == 2
+
+
+def test_animations_are_shown(journal: Journal) -> None:
+    """A GIF stands in the walls as pictures do."""
+    (journal.path.parent / "glo" / "loss0-c0" / "images" / "optimisation.gif").touch()
+    links = [str(image["src"]) for image in page_of(journal).all("img")]
+    assert "../glo/loss0-c0/images/optimisation.gif" in links
 
 
 def best_of(*entries: dict[str, Any]) -> tuple[str, float] | None:

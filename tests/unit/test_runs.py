@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.errors import InstantiationException
 
 from losslab.config import build, load, plain
 from losslab.files import write_json
-from losslab.runs import tracking
+from losslab.runs import summary, tracking
 from losslab.runs.cell import ADDED, NOT_COUNTED, NOT_COUNTED_AT_THE_END, identify
 from losslab.runs.logs import logged
 from losslab.runs.metrics import MetricsFile
 from losslab.runs.plan import Plan, Request
-from losslab.runs.sentences import sentence
+from losslab.runs.sentences import inner, sentence
 
 NO_NUMBERS = ("network", "weights", "compare", "layer", "normalize", "precision", "draws", "redraw_every", "logger",
-              "outputs", "force", "checkpoint_seconds", "stale_seconds", "on_drift", "on_error", "retries")  # fmt: skip
+              "outputs", "force", "checkpoint_seconds", "stale_seconds", "on_drift", "on_error", "retries",
+              "measures")  # fmt: skip
 """Keys outside the subtrees that count: they say how a cell is run, or act through interpolation."""
 
 
@@ -89,6 +91,15 @@ def test_a_panel_is_a_cell() -> None:
     assert cell.axes["layers"] == "relu1_2+relu2_2,relu3_3"
     assert cell.axes["compare"] == "each"
     assert identify(plain(load("loss=scnn", "loss.layers=conv1")), "").axes["layers"] == "conv1"
+
+
+def test_settings_of_a_network_are_named() -> None:
+    """Cells that differ in a number of their network alone can be told apart; a loss without one says nothing of it."""
+    words = ("network=cnn_kernel", "network.architecture.kernels=[5]", "task=gim")
+    cell = identify(plain(load("loss=deep", *words)), "", {}, words)
+    assert cell.axes["network.architecture.kernels"] == "[5]"
+    assert "kernels_5" in cell.label
+    assert "network.architecture.kernels" not in identify(plain(load("loss=l2", *words)), "", {}, words).axes
 
 
 def test_numbers_that_mean_the_same_are_one_cell() -> None:
@@ -234,3 +245,37 @@ def test_wandb_never_waits_or_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_sentence_unwraps_key_errors() -> None:
     assert sentence(KeyError("unknown layer 'x'")) == "unknown layer 'x'"
     assert sentence(ValueError("two\nlines")) == "two lines"
+
+
+def test_sentence_of_what_hydra_wraps() -> None:
+    """A reason begins with what a target said, whatever was wrapped around it and however often."""
+    with pytest.raises(InstantiationException) as caught:
+        build({"_target_": "losslab.losses.patch.PatchRBF", "sigma": -1.0})
+    assert sentence(caught.value) == "stride, sigma and eps are more than 0, got 1, -1.0 and 0.01"
+    outer = InstantiationException("Error in call to target")
+    outer.__cause__ = caught.value
+    assert isinstance(inner(outer), ValueError)
+    assert sentence(outer) == sentence(caught.value)
+    alone = InstantiationException("no cause")
+    assert inner(alone) is alone
+
+
+def test_tables_are_whole_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file or a pipe gets a row a line, however many columns there are."""
+    scores = {f"a_score_with_a_long_name_{number}": number / 7 for number in range(20)}
+    entry = {"axes": {"loss": "l2"}, "rows": [scores], "state": "done", "seconds": 1.5}
+    summary.say(summary.cells_table("sweep", [entry, entry]))
+    printed = capsys.readouterr().out.splitlines()
+    assert len([line for line in printed if "done" in line]) == 2
+    assert all(name in next(line for line in printed if "state" in line) for name in scores)
+    assert len(printed) == 1 + 3 + 2 + 1  # title, head, rows, end
+
+
+def test_one_reason_of_many_cells_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing data set is told once with the number of cells and their words; another reason by itself."""
+    errors = {"loss=l1": "no data", "loss=l2": "no data", "loss=l3": "no loss"}
+    bad = [(Request({}, overrides=(words,)), ValueError(error)) for words, error in errors.items()]
+    summary.show_sweep("a", [], bad)
+    printed = capsys.readouterr().out
+    assert printed.count("no data") == 1
+    assert "failed  2 cells: no data\n  loss=l1\n  loss=l2\nfailed  loss=l3: no loss\n3 failed of 3 cells" in printed

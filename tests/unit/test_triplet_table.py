@@ -1,5 +1,6 @@
 """A table of judgements is read as it stands, and what is wrong in it is named by its line."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,15 @@ def test_pairs(folder: Path) -> None:
     assert [greys(held, one) for one in (held.p0, held.p1)] == [[10, 20], [20, 30]]
     assert held.same.tolist() == [0.25, 1]
     assert held.subsets == ("all",)
+
+
+def test_equal_pictures_under_two_names(folder: Path) -> None:
+    """They are one picture: rows that show it under either name share it."""
+    shutil.copy(folder / "10.png", folder / "again.png")
+    held = table(folder, "ref,p0,p1,judge", "10.png,20.png,30.png,0", "20.png,again.png,30.png,1").load()
+    assert isinstance(held, Triplets)
+    assert [one.tolist() for one in (held.reference, held.p0, held.p1)] == [[0, 1], [1, 0], [2, 2]]
+    assert len(held.pictures) == 3
 
 
 def test_votes_may_be_unknown(folder: Path) -> None:

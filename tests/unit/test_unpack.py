@@ -221,7 +221,7 @@ def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
         take(tmp_path, content)
 
 
-@pytest.mark.parametrize("content", [tar_of(), tar_of(mode="w:gz"), zip_of()])
+@pytest.mark.parametrize("content", [tar_of(), tar_of(mode="w:gz"), zip_of()], ids=["tar", "tar.gz", "zip"])
 def test_empty_archive(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ValueError, match="is an empty archive|is no whole tar"):
         take(tmp_path, content)

@@ -128,8 +128,9 @@ class BappsJND(JudgedData):
         """Read the pairs."""
         held = self.place.listed(JND, self.subsets)
         same = held.shares()
-        p0, p1 = torch.arange(len(held.pictures)).view(-1, 2).unbind(1)
-        return Pairs(self.table.read(held.pictures), p0, p1, same, held.subset(), self.subsets)
+        pictures, places = self.table.read(held.pictures)
+        p0, p1 = places.view(-1, 2).unbind(1)
+        return Pairs(pictures, p0, p1, same, held.subset(), self.subsets)
 
     def files(self) -> list[Path]:
         """List all labels and pictures."""
@@ -143,7 +144,7 @@ class BappsJND(JudgedData):
 
 def _triplets(held: Listed, table: PictureTable) -> Triplets:
     judge = held.shares()  # checked before pictures are decoded
-    reference, p0, p1 = torch.arange(len(held.pictures)).view(-1, 3).unbind(1)
+    pictures, places = table.read(held.pictures)
+    reference, p0, p1 = places.view(-1, 3).unbind(1)
     votes = torch.full((len(judge),), held.part.votes)
-    pictures = table.read(held.pictures)
     return Triplets(pictures, reference, p0, p1, judge, held.subset(), tuple(held.counts), votes)

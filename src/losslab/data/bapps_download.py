@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +100,9 @@ def get(part: Part, home: Path, mirrors: Sequence[str]) -> None:
     """Have a part of BAPPS on this machine: of several processes one gets it, and the others wait.
 
     The archive is checked where its checksum is known, and removed when its content is in place, unless it lay there
-    before: somebody else's it stays. What was taken is noted down in a small file beside the data.
+    before: somebody else's it stays. What was taken is noted down in a small file beside the data. Where no checksum is
+    known, one that can't be unpacked makes room for the next mirror's: it is removed, or gets another name if it lay
+    there before.
 
     Args:
         part: what is wanted.
@@ -109,8 +111,8 @@ def get(part: Part, home: Path, mirrors: Sequence[str]) -> None:
 
     Raises:
         DownloadError: no mirror has it, or the network is forbidden; the message has each one's reason.
-        ValueError: an archive is another one, damaged or hostile; or has not what is wanted.
-        OSError: there is no room.
+        ValueError: what lies there is not the archive of the known checksum.
+        OSError: there is no room. What came is kept, and the next call goes on with it.
     """
     home.mkdir(parents=True, exist_ok=True)
     with alone(home / "BAPPS", "gets"):
@@ -130,43 +132,72 @@ def by_hand(part: Part, home: Path, mirrors: Sequence[str]) -> str:
 
 
 def _get(part: Part, home: Path, mirrors: Sequence[str]) -> None:
-    source, is_ours = _archive(part, home, mirrors)
-    unpacked = home / f".{part.name}.unpacked"
+    sources, locked = _sources(part, home, mirrors)
+    troubles: list[str] = []
+    for source in _in_order(sources):
+        try:
+            _take(source, part, home)
+        except DownloadError as error:
+            log.warning("%s", error)
+            troubles.append(str(error))
+        else:
+            return
+    raise DownloadError(f"no mirror gave {part.name}.tar.gz: " + "; ".join([*troubles, *locked]))
+
+
+def _in_order(sources: Sequence[Source]) -> Iterator[Source]:
+    """Give the archives that lie here, then those that don't: mirrors may have one name for theirs."""
+    yield from {source.to: source for source in reversed(sources) if source.to.exists()}.values()
+    for source in sources[:1] if is_offline() else sources:  # the first one says it for all
+        if not source.to.exists():
+            yield source
+
+
+def _take(source: Source, part: Part, home: Path) -> None:
+    """Have an archive here, and put its parts into their places.
+
+    Raises:
+        DownloadError: it is of no use, or not to be had, and another mirror's may be better.
+        ValueError: an archive of a known checksum is of no use.
+        OSError: there is no room.
+    """
+    is_ours = not source.to.exists()
+    if is_ours:
+        _check_room(source, home)
+    try:
+        fetch(source.url, source.to, source.sha256, login=source.login)
+        _unpack(source, home)
+    except ValueError as error:
+        if not source.to.exists():
+            raise DownloadError(str(error)) from error
+        if source.sha256 is not None:
+            raise
+        raise DownloadError(f"{error}; {_put_away(source.to, is_ours=is_ours)}") from error
+    if is_ours:
+        source.to.unlink()
+    if not (home / part.folder).is_dir():
+        raise DownloadError(f"{source.to} holds no {part.folder}")
+
+
+def _unpack(source: Source, home: Path) -> None:
+    unpacked = home / f".{source.parts[0].name}.unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
     log.info("unpacking %s", source.to)
     try:
         unpack(source.to, unpacked, *_most(source.parts))
         _settle(source, unpacked, home)
-    except ValueError as error:
-        raise ValueError(f"{error}; remove it to have it fetched again") from error
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
-    if not (home / part.folder).is_dir():
-        raise ValueError(f"{source.to} holds no {part.folder}; remove it to have another one fetched")
+
+
+def _put_away(archive: Path, *, is_ours: bool) -> str:
+    """Clear an archive's place for another one, and say how: what somebody brought is kept."""
     if is_ours:
-        source.to.unlink()
-
-
-def _archive(part: Part, home: Path, mirrors: Sequence[str]) -> tuple[Source, bool]:
-    """Have an archive here, and tell whether it came now."""
-    sources, locked = _sources(part, home, mirrors)
-    troubles: list[str] = []
-    for source in sources:
-        if source.to.exists():
-            fetch(source.url, source.to, source.sha256)
-            return source, False
-    if is_offline():
-        sources = sources[:1]  # the first one says it for all
-    for source in sources:
-        _check_room(source, home)
-        try:
-            fetch(source.url, source.to, source.sha256, login=source.login)
-        except (DownloadError, ValueError) as error:
-            log.warning("%s", error)
-            troubles.append(str(error))
-        else:
-            return source, True
-    raise DownloadError(f"no mirror gave {part.name}.tar.gz: " + "; ".join([*troubles, *locked]))
+        archive.unlink()
+        return "it was removed"
+    aside = archive.with_name(f"{archive.name}.refused")
+    archive.replace(aside)
+    return f"it is {aside.name} now"
 
 
 def _sources(part: Part, home: Path, mirrors: Sequence[str]) -> tuple[list[Source], list[str]]:
@@ -201,13 +232,11 @@ def _login() -> tuple[str, str] | None:
 def _check_room(source: Source, home: Path) -> None:
     size = sum(part.size for part in source.parts)
     begun = sum(path.stat().st_size for path in home.glob(f".{source.to.name}.*.part"))
-    free = shutil.disk_usage(home).free
-    if free < 2 * size - begun:
-        raise OSError(
-            errno.ENOSPC,
-            f"{source.to.name} and its content need about {2 * size / 1e9:g} GB, and {free / 1e9:.1f} GB are free",
-            str(home),
-        )
+    needed, free = 2 * size - begun, shutil.disk_usage(home).free
+    if free < needed:
+        wants = f"{source.to.name} and its content need about {needed / 1e9:.1f} GB"
+        also = f" beside the {begun / 1e9:.1f} GB that have come" if begun else ""
+        raise OSError(errno.ENOSPC, f"{wants}{also}, and {free / 1e9:.1f} GB are free", str(home))
 
 
 def _most(parts: Sequence[Part]) -> tuple[int, int]:

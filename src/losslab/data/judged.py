@@ -49,6 +49,10 @@ class Triplets:
         """Count the triplets."""
         return len(self.judge)
 
+    def shown(self) -> Int[Tensor, "triplets 3"]:
+        """Give the pictures of each: reference, p0 and p1."""
+        return torch.stack([self.reference, self.p0, self.p1], 1)
+
     def pairs(self) -> Int[Tensor, "both 2"]:
         """Give the pictures of all distances that are needed: those of reference and p0, then of reference and p1."""
         return torch.cat([torch.stack([self.reference, p], 1) for p in (self.p0, self.p1)])
@@ -78,9 +82,12 @@ class Pairs:
         """Count the pairs."""
         return len(self.same)
 
-    def pairs(self) -> Int[Tensor, "pairs 2"]:
-        """Give the pictures of all distances that are needed."""
+    def shown(self) -> Int[Tensor, "pairs 2"]:
+        """Give the pictures of each: p0 and p1."""
         return torch.stack([self.p0, self.p1], 1)
+
+    pairs = shown
+    """The pictures of all distances that are needed."""
 
 
 class TripletBatch(NamedTuple):

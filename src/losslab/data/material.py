@@ -72,11 +72,12 @@ class Material(JudgedData):
         """Read the pictures and the answers."""
         answers, votes = self._answers()
         swap = torch.rand(len(answers), generator=generator(self.sides_seed)) < 0.5
-        chosen, other = answers[:, 1], answers[:, 2]
+        pictures, places = self.table.read(self._pictures())
+        reference, chosen, other = places[answers].unbind(1)
         share = votes.float() / votes.sum(1, keepdim=True)
         return Triplets(
-            pictures=self.table.read(self._pictures()),
-            reference=answers[:, 0],
+            pictures=pictures,
+            reference=reference,
             p0=torch.where(swap, other, chosen),
             p1=torch.where(swap, chosen, other),
             judge=torch.where(swap, share[:, 0], share[:, 1]),

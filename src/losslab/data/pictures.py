@@ -1,4 +1,7 @@
-"""Pictures in a table: each file is decoded and brought to one size once, and mapped into memory from then on."""
+"""Pictures in a table: each file is decoded and brought to one size once, and mapped into memory from then on.
+
+Files of equal content are one picture, whatever their names.
+"""
 
 import hashlib
 import logging
@@ -7,12 +10,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import PIL
 import torch
+from jaxtyping import Int
 from numpy.typing import NDArray
 from PIL import Image as Picture
+from torch import Tensor
 from torch.nn import functional
 
 from losslab import images
@@ -20,7 +26,7 @@ from losslab.alone import alone
 from losslab.files import part_of, replace
 from losslab.types import Bytes
 
-FORMAT = 1
+FORMAT = 2
 """Version of the kept tables; a change of what is in them makes new ones."""
 
 BLOCK = 1024
@@ -32,9 +38,16 @@ NAMED = 5
 log = logging.getLogger(__name__)
 
 
+class Numbered(NamedTuple):
+    """The distinct pictures of some files, (P, 3, size, size), in the order of first use; and which is each file's."""
+
+    table: Bytes
+    places: Int[Tensor, " files"]
+
+
 @dataclass(frozen=True)
 class PictureTable:
-    """Picture files of any sizes as one tensor of bytes.
+    """Picture files of any sizes as one tensor of bytes, in which those that are equal at the wanted size are one.
 
     A table is kept under a hash of what decides its bytes: the files' places, sizes and times, how they are brought to
     size, and the versions of the libraries that do it. It may be removed at any time.
@@ -63,8 +76,8 @@ class PictureTable:
         if not isinstance(self.size, int) or self.size < 1:
             raise ValueError(f"data.size is a number of pixels from 1, got {self.size!r}")
 
-    def read(self, paths: Sequence[Path]) -> Bytes:
-        """Give the pictures in the order of `paths`, (P, 3, size, size).
+    def read(self, paths: Sequence[Path]) -> Numbered:
+        """Give the distinct pictures, and the place of each path's among them.
 
         Raises:
             UnreadableImageError: files can't be read; the message counts all and names the first ones with reasons.
@@ -74,14 +87,15 @@ class PictureTable:
         if not paths:
             raise ValueError("a table of pictures needs one file at least")
         if self.cache is None:
-            return torch.from_numpy(np.concatenate(list(self._blocks(paths))))
+            distinct = _Distinct()
+            return Numbered(torch.from_numpy(np.concatenate([*self._blocks(paths, distinct)])), distinct.places())
         kept = Path(self.cache).expanduser() / f"{self._key(paths)}.npy"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             with alone(kept, "decodes pictures for"):
                 if not kept.exists():
                     self._keep(paths, kept)
-        return _mapped(kept, (len(paths), 3, self.size, self.size))
+        return _mapped(kept, len(paths), (3, self.size, self.size))
 
     def _key(self, paths: Sequence[Path]) -> str:
         how = f"{FORMAT} {self.size} {self.antialias} {PIL.__version__} {torch.__version__}"
@@ -93,29 +107,37 @@ class PictureTable:
 
     def _keep(self, paths: Sequence[Path], kept: Path) -> None:
         log.info("decoding %d pictures once, kept in %s", len(paths), kept.parent)
-        partial = part_of(kept)
-        shape = (len(paths), 3, self.size, self.size)
+        partial, distinct = part_of(kept), _Distinct()
         try:
             # Written, not mapped: on a full disk a mapped write kills the process.
             with partial.open("wb") as file:
-                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                for block in self._blocks(paths):
+                begin = self._write_header(file, len(paths))
+                for block in self._blocks(paths, distinct):
                     file.write(block.data)
+                np.lib.format.write_array(file, distinct.places().numpy(), (1, 0))
+                file.seek(0)
+                if self._write_header(file, len(distinct.numbers)) != begin:
+                    raise AssertionError("NumPy leaves room in a header for any number of rows")
             if kept.stem != self._key(paths):
                 raise ValueError(f"pictures such as {paths[0]} were changed while they were read: start again")
             replace(partial, kept)
         finally:
             partial.unlink(missing_ok=True)
 
-    def _blocks(self, paths: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+    def _write_header(self, file: BinaryIO, count: int) -> int:
+        """Write the head of a table of so many pictures, and tell where it ends."""
+        shape = (count, 3, self.size, self.size)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        return file.tell()
+
+    def _blocks(self, paths: Sequence[Path], distinct: "_Distinct") -> Iterator[NDArray[np.uint8]]:
         bad: list[str] = []
         with ThreadPoolExecutor() as pool:
             for begin in range(0, len(paths), BLOCK):
                 found = list(pool.map(self._picture, paths[begin : begin + BLOCK]))
                 bad += [str(one) for one in found if isinstance(one, images.UnreadableImageError)]
-                if not bad:
-                    yield torch.stack([one for one in found if isinstance(one, torch.Tensor)]).numpy()
+                if not bad and (new := [one for one in found if isinstance(one, Tensor) and distinct.is_new(one)]):
+                    yield torch.stack(new).numpy()
         if bad:
             raise images.UnreadableImageError(f"{len(bad)} of {len(paths)} pictures are bad: {first_of(bad)}")
 
@@ -142,12 +164,36 @@ def first_of(found: Sequence[str]) -> str:
     return "; ".join([*found[:NAMED], *([f"and {more} more"] if more > 0 else [])])
 
 
-def _mapped(kept: Path, shape: tuple[int, ...]) -> Bytes:
+class _Distinct:
+    """Numbers pictures by their content."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[bytes, int] = {}
+        self._places: list[int] = []
+
+    def is_new(self, picture: Bytes) -> bool:
+        """Note down the next picture, and tell whether it is the first one of its content."""
+        known = len(self.numbers)
+        place = self.numbers.setdefault(hashlib.sha256(picture.contiguous().numpy().data).digest(), known)
+        self._places.append(place)
+        return place == known
+
+    def places(self) -> Int[Tensor, " files"]:
+        """Give the number of each picture that was noted down."""
+        return torch.tensor(self._places)
+
+
+def _mapped(kept: Path, count: int, shape: tuple[int, ...]) -> Numbered:
+    """Open the table of `count` files: the pictures, and behind them the place of each file's."""
     try:
         # Copy on write: torch warns of memory that it may not write.
         found = np.load(kept, mmap_mode="c", allow_pickle=False)
+        with kept.open("rb") as file:
+            file.seek(found.offset + found.nbytes)
+            places = np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{kept} is no table of pictures ({error}); remove it to have it made again") from error
-    if found.shape != shape or found.dtype != np.uint8:
-        raise ValueError(f"{kept} holds {found.dtype} of shape {found.shape}, not bytes of {shape}: remove it")
-    return torch.from_numpy(found)
+    shapes = found.shape[1:], places.shape
+    if shapes != (shape, (count,)) or found.dtype != np.uint8 or places.dtype != np.int64:
+        raise ValueError(f"{kept} holds {found.dtype} of shape {found.shape}, not bytes of {count} files: remove it")
+    return Numbered(torch.from_numpy(found), torch.from_numpy(places))

@@ -66,11 +66,12 @@ class TripletTable(JudgedData):
         self.table, self.pictures = Path(table).expanduser(), PictureTable(size, antialias, cache)
 
     def load(self) -> Triplets | Pairs:
-        """Read the table, and each picture that it names once."""
+        """Read the table, and each picture in it once."""
         kind, rows = read_table(self.table)
-        places: dict[Path, int] = {}
-        shown = torch.tensor([[places.setdefault(path, len(places)) for path in row.pictures] for row in rows])
-        pictures = self.pictures.read(list(places))
+        files: dict[Path, int] = {}
+        shown = torch.tensor([[files.setdefault(path, len(files)) for path in row.pictures] for row in rows])
+        pictures, places = self.pictures.read([*files])
+        shown = places[shown]
         share = torch.tensor([row.share for row in rows])
         subset, subsets = _numbered([row.subset for row in rows])
         if kind == "same":

@@ -38,10 +38,11 @@ def score_triplets(
     Returns:
         The table, with the further columns `accuracy`, the share of triplets with a majority on which a loss chooses
         as it does (left out where there are none); `human`, what a person scores; and `oracle`, the highest possible
-        score; each a mean over subsets, and by subset (`human/<subset>`) where there are several.
+        score; each a mean over subsets, and by subset (`human/<subset>`) where there are several. Losses with a
+        distance that is NaN or infinite have no score, and change no other's.
 
     Raises:
-        ValueError: as `two_afc_scores` and `by_subset`.
+        ValueError: as `two_afc_scores` and `by_subset`; no loss has a score.
 
     Example:
         >>> d = [[[0.1, 0.2, 0.3, 0.4], [0.2, 0.1, 0.4, 0.3]]]
@@ -50,7 +51,7 @@ def score_triplets(
         >>> round(table.rows()[0]["score"], 3)
         0.7
     """
-    held = [numbers(one, name) for name, one in zip(names, distances, strict=True)]
+    names, held, no_score = _measured(names, distances)
     scores = [two_afc_scores(one[:, 0], one[:, 1], judge) for one in held]
     means = np.stack([one.mean(0) for one in scores])
     columns = {
@@ -68,7 +69,22 @@ def score_triplets(
         return bootstrap_means(means, subset, subsets, samples, seed, shared)
 
     by_draw = [by_subset(one, subset, subsets)[MEAN] for one in scores]
-    return score_table(names, by_subset(means, subset, subsets), resample, pictures, columns, by_draw)
+    return score_table(names, by_subset(means, subset, subsets), resample, pictures, columns, by_draw, no_score)
+
+
+def _measured(
+    names: Sequence[str], distances: Sequence[ArrayLike]
+) -> tuple[list[str], list[Numbers], list[tuple[str, str]]]:
+    """Give the losses whose distances are numbers, with these, and the others with the reason.
+
+    Raises:
+        ValueError: there are none of the former.
+    """
+    found = [(name, np.asarray(one, np.float64)) for name, one in zip(names, distances, strict=True)]
+    good = [(name, one) for name, one in found if np.isfinite(one).all()] or found
+    bad = [(name, one) for name, one in found if not np.isfinite(one).all()]
+    no_score = [(name, f"{(~np.isfinite(one)).sum()} of {one.size} distances are NaN or infinite") for name, one in bad]
+    return [name for name, _ in good], [numbers(one, name) for name, one in good], no_score
 
 
 def _columns(name: str, values: ArrayLike, subset: ArrayLike, subsets: Sequence[str]) -> dict[str, Numbers | float]:
@@ -102,10 +118,10 @@ def score_pairs(
 
     Returns:
         The table, with the further columns `score/pooled`, the average precision of all pairs in one order, and
-        `chance`.
+        `chance`. Losses with a distance that is NaN or infinite have no score, and change no other's.
 
     Raises:
-        ValueError: as `precision_by_subset`.
+        ValueError: as `precision_by_subset`; no loss has a score.
 
     Example:
         >>> d = [[[0.1, 0.2, 0.3, 0.4]]]
@@ -113,7 +129,8 @@ def score_pairs(
         >>> round(score_pairs(["l1"], [d], [1, 0, 1, 0], [0, 0, 0, 0], ["faces"], apart).rows()[0]["score"], 3)
         0.833
     """
-    held = [numbers(one, name)[:, 0] for name, one in zip(names, distances, strict=True)]
+    names, measured, no_score = _measured(names, distances)
+    held = [one[:, 0] for one in measured]
     found = [precision_by_subset(one, same, subset, subsets) for one in held]
     estimates = {name: np.stack([one[name].mean(-1) for one in found]) for name in found[0]}
     chance = float(by_subset(same, subset, subsets)[MEAN])
@@ -123,7 +140,7 @@ def score_pairs(
         return {name: _over_draws([one[name] for one in each]) for name in estimates}
 
     columns: dict[str, Numbers | float] = {f"score/{POOLED}": estimates[POOLED], "chance": chance}
-    return score_table(names, estimates, resample, pictures, columns, [one[MEAN] for one in found])
+    return score_table(names, estimates, resample, pictures, columns, [one[MEAN] for one in found], no_score)
 
 
 def _over_draws(each: Sequence[Bootstrap]) -> Bootstrap:

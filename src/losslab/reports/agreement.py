@@ -60,7 +60,7 @@ class Group:
         """Score all measures on the same resamples."""
         table = self.files[0]
         names, distances = zip(*self.distances(), strict=True)
-        subsets, subset = np.unique(table["subset"], return_inverse=True)
+        subset, subsets = pd.factorize(table["subset"])  # in the data's order, on which resamples hang
         is_triplets = "judge" in table
         pictures = table[["reference", "p0", "p1"] if is_triplets else ["p0", "p1"]].to_numpy()
         score = score_triplets if is_triplets else score_pairs
@@ -79,7 +79,7 @@ def groups(outputs: Path) -> list[Group]:
     found: dict[tuple[str, str], Group] = {}
     for entry in latest(journal):
         path = outputs / str(entry.get("folder")) / FILE
-        if entry["state"] != "done" or not path.is_file():
+        if not entry["rows"] or not path.is_file():
             continue
         table = pd.read_parquet(path)
         facts = {str(name): value for name, value in table.attrs.items()}

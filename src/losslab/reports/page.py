@@ -1,7 +1,7 @@
 """The page: for each task on each data set a table of its cells, and their pictures side by side."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -12,8 +12,9 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from losslab.runs.journal import Journal
+from losslab.runs.matrix import VIEWS, names, warning
 from losslab.runs.results import latest
-from losslab.runs.summary import differing
+from losslab.runs.summary import PICTURES, differing
 
 UNENDED = "has not ended yet"
 """Why a planned cell has no result; the journal does not know whether it has begun."""
@@ -21,7 +22,7 @@ UNENDED = "has not ended yet"
 
 @dataclass(frozen=True)
 class Picture:
-    """A final picture of a done cell.
+    """A final picture of a done cell, or of several.
 
     Args:
         link: its address as seen from outputs/report/.
@@ -30,6 +31,10 @@ class Picture:
 
     link: str
     caption: str
+
+
+Grids = Mapping[str, list[Picture]]
+"""Pictures beside the page that show the cells of a group side by side, by the groups' titles."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,22 @@ class Group:
         ((name, sign),) = signed
         return name, sign * max(primary for _, primary in primaries)
 
+    @cached_property
+    def measures(self) -> list[str]:
+        """Name the losses that cells were measured by."""
+        return names(self.entries)
+
+    @property
+    def mixed(self) -> str | None:
+        """Say which of their columns can't be compared."""
+        return warning(self.entries)
+
+    def is_least(self, entry: dict[str, Any], measure: str, key: str) -> bool:
+        """Tell whether a cell has the least of a measure, among several that have it."""
+        found = [one["measures"][measure][key] for one in self.entries if measure in one.get("measures", {})]
+        found = [value for value in found if value is not None]
+        return len(found) > 1 and entry["measures"].get(measure, {}).get(key) == min(found)
+
     def caption(self, entry: dict[str, Any]) -> str:
         """Tell a cell of the group from the others."""
         axes = [f"{name} {shown(entry['axes'][name])}" for name in self.axes if name in entry["axes"]]
@@ -98,7 +119,7 @@ class Group:
         for entry in self.done:
             for name in _final_pictures(outputs / entry["folder"] / "images"):
                 link = quote(f"../{entry['folder']}/images/{name}")
-                found.setdefault(name.removesuffix(".png"), []).append(Picture(link, self.caption(entry)))
+                found.setdefault(Path(name).stem, []).append(Picture(link, self.caption(entry)))
         return dict(sorted(found.items(), key=lambda item: (item[0] == "loss_curve", item[0])))  # results come first
 
 
@@ -128,12 +149,13 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def make_page(outputs: Path, journal: Journal) -> str:
+def make_page(outputs: Path, journal: Journal, grids: Grids | None = None) -> str:
     """Write the page as HTML.
 
     Args:
         outputs: the folder that holds the cells' folders; the page is meant for outputs/report/.
         journal: its journal, read.
+        grids: what `write_grids` has written.
     """
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -146,6 +168,8 @@ def make_page(outputs: Path, journal: Journal) -> str:
     entries = latest(journal)
     return pages.get_template("page.html.j2").render(
         folder=outputs.resolve().name,
+        views=VIEWS,
+        grids=grids or {},
         made=datetime.now(UTC),
         count=count(entries),
         groups=[(group, count(group.entries), group.walls(outputs)) for group in groups(entries)],
@@ -159,7 +183,7 @@ def _final_pictures(folder: Path) -> list[str]:
         names = [path.name for path in folder.iterdir()]
     except OSError:  # it was removed, or never copied here; the scores stand without it
         return []
-    return sorted(name for name in names if name.endswith(".png") and "-step" not in name)
+    return sorted(name for name in names if name.endswith(PICTURES) and "-step" not in name)
 
 
 def _is_number(value: Any) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from losslab.reports.page import count, groups, reason
 from losslab.runs.journal import Journal
+from losslab.runs.matrix import matrices, warning
 from losslab.runs.results import latest
 from losslab.runs.summary import cells_table, console
 
@@ -19,6 +20,10 @@ def show(journal: Journal) -> None:
     found = groups(entries)
     for group in found:
         out.print(cells_table(group.title, group.entries))
+        for table in matrices(group.title, group.entries):
+            out.print(table)
+        if (mixed := warning(group.entries)) is not None:
+            out.print(mixed)
     for entry in (entry for group in found for entry in group.entries if entry["state"] != "done"):
         out.print(f"{entry['state']}  {place(entry)}: {reason(entry)}")
     out.print(count(entries))

@@ -24,7 +24,7 @@ from losslab.runs.plan import Plan
 from losslab.runs.processes import is_first_process
 from losslab.runs.provenance import provenance
 from losslab.runs.secrets import masked
-from losslab.runs.sentences import sentence
+from losslab.runs.sentences import inner, sentence
 from losslab.runs.states import Outcome, drift, entry_of, read_status, standing, write_status
 from losslab.runs.training import Training, checkpoint_path
 
@@ -136,11 +136,12 @@ def _ending(plan: Plan, error: BaseException, training: Training | None) -> dict
         if step is None and training is not None and training.step is not None:
             step = training.step
             reason = f"{reason}, at step {step}"
-        return entry_of(plan, "diverged", reason=reason, step=step, term=error.term, seconds=seconds)
+        rows = [] if training is None else training.found
+        return entry_of(plan, "diverged", reason=reason, step=step, term=error.term, seconds=seconds, rows=rows)
     if isinstance(error, SystemExit):
         reason = f"it called sys.exit({error.code})"
-    elif not isinstance(error, (ValueError, KeyError)):
-        reason = f"{type(error).__name__}: {reason}"
+    elif not isinstance(inner(error), (ValueError, KeyError)):
+        reason = f"{type(inner(error)).__name__}: {reason}"
     return entry_of(plan, "failed", reason=reason, seconds=seconds)
 
 

@@ -111,8 +111,8 @@ def identify(
         choices: the option that was chosen of each group, for the names; without them, the classes give names.
         overrides: the words of the command, for the axes.
     """
-    counted = {key: _counted(settings[key], key) for key in COUNTED}
-    text = json.dumps({"schema": SCHEMA, "content": content, **counted}, sort_keys=True, allow_nan=False)
+    found = {key: counted(settings[key], key) for key in COUNTED}
+    text = json.dumps({"schema": SCHEMA, "content": content, **found}, sort_keys=True, allow_nan=False)
     given = masked(_given(settings, overrides))
     axes = masked(_axes(settings, choices or {}))
     return Cell(
@@ -138,7 +138,11 @@ def _label(axes: dict[str, Any], given: dict[str, Any]) -> str:
     if layers != [""]:
         names.append("+".join(layers) if len(layers) <= NAMED_LAYERS else f"{len(layers)}layers")
     names += [axes["penalty"]] if "penalty" in axes else []
-    names += [f"{key.rpartition('.')[2]}{value}" for key, value in given.items() if key.startswith(("loss.", "task."))]
+    names += [
+        f"{key.rpartition('.')[2]}{value}"
+        for key, value in given.items()
+        if key.startswith(("loss.", "network.", "task."))
+    ]
     safe = [re.sub(r"[^A-Za-z0-9_.+-]+", "_", str(name)).strip("_") for name in (*names, f"seed{axes['seed']}")]
     return "-".join(safe)[:LABEL_LENGTH].lstrip(".-") or "cell"
 
@@ -146,9 +150,10 @@ def _label(axes: dict[str, Any], given: dict[str, Any]) -> str:
 def _given(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Give the values of those counted keys that the command sets one by one, such as loss.levels=3."""
     found = {}
+    own = [group for group in ("network", "compare") if group in settings["loss"]]  # they reach it from inside the loss
     for word in overrides:
         path = word.lstrip("+").partition("=")[0]
-        if path.split(".")[0] not in COUNTED or "." not in path or path in NOT_COUNTED:
+        if path.split(".")[0] not in (*COUNTED, *own) or "." not in path or path in NOT_COUNTED:
             continue
         node: Any = settings
         for key in path.split("."):
@@ -158,12 +163,18 @@ def _given(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     return found
 
 
-def _counted(node: Any, path: str) -> Any:
+def counted(node: Any, path: str) -> Any:
+    """Give a subtree of a config without what changes no number.
+
+    Args:
+        node: the subtree, as plain dicts.
+        path: its place in the config, such as "loss".
+    """
     if isinstance(node, dict):
         kept = {key: inner for key, inner in node.items() if key != NOT_BUILT and _counts(f"{path}.{key}", inner)}
-        return {key: _counted(inner, f"{path}.{key}") for key, inner in kept.items()}
+        return {key: counted(inner, f"{path}.{key}") for key, inner in kept.items()}
     if isinstance(node, list):
-        return [_counted(inner, path) for inner in node]
+        return [counted(inner, path) for inner in node]
     if path == "trainer.precision":
         return PRECISIONS.get(str(node), node)
     if isinstance(node, float) and node.is_integer() and path not in SHARES:

@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from losslab.runs.crews import Crew, OneByOne
 from losslab.runs.interrupts import Interrupted, interrupts
 from losslab.runs.journal import Journal
 from losslab.runs.manifest import freeze, sweep_id, unplanned
+from losslab.runs.matrix import matrices_of
+from losslab.runs.measures import Asked, Measure, by_cell, measures_of
 from losslab.runs.plan import Plan, Request, make_plan, make_plans
 from losslab.runs.sentences import sentence
 from losslab.runs.states import Outcome
@@ -52,8 +54,9 @@ def run_one(config: DictConfig) -> float:
         request = Request(plain(config), dict(hydra.runtime.choices), tuple(hydra.overrides.task))
         if hydra.mode == RunMode.MULTIRUN:  # under a launcher that is not ours
             _refuse_devices([request])
-        rules = _rules(request)
+        rules, measures = _rules(request), _measures([request])
         plan = make_plan(request)
+        asked = _asked([plan], {0: plan.cell.id}, measures)
         if not _is_first_process():
             return _follow(plan)
         sweep = _sweep([plan], plan.cell.outputs, rules, OneByOne(), _say_nothing)
@@ -61,7 +64,13 @@ def run_one(config: DictConfig) -> float:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this cell's
         _report(error)
         return math.nan
-    return _told(outcome)
+    score = _told(outcome)
+    if asked:
+        troubles = _measure(sweep, asked)
+        for table in matrices_of("measures", [outcome], sweep.journal):
+            summary.say(table)
+        _say_not_measured(troubles)
+    return score
 
 
 def run_sweep(requests: Sequence[Request], crew_of: Callable[[Sequence[Request]], Crew]) -> list[float]:
@@ -85,16 +94,22 @@ def run_sweep(requests: Sequence[Request], crew_of: Callable[[Sequence[Request]]
         return [math.nan] * len(requests)
     _refuse_devices(whole)
     outputs, rules = _outputs(whole), _rules(whole[0])
+    measures, troubles = _measures(requests), list[str]()
     crew = crew_of(whole)  # first of all, since processes import libraries while the data are read here
     plans, cells, bad = make_plans(requests, name)
+    asked = _asked(plans, cells, measures)
     plans = _begin(name, plans, bad, outputs)
     sweep = _sweep(plans, outputs, rules, crew, lambda outcome, settled: summary.tally(outcome, settled, len(plans)))
     try:
         if bad and rules.on_error == "stop":
             sweep.stop(f"on_error=stop, and {bad[0][0].words} can't be planned")
         sweep.run()
+        if asked:
+            troubles = _measure(sweep, asked)
     finally:
-        summary.show_sweep(name, sweep.outcomes(), bad)
+        outcomes = sweep.outcomes()
+        summary.show_sweep(name, outcomes, bad, matrices_of(f"sweep {name}", outcomes, sweep.journal) if asked else ())
+        _say_not_measured(troubles)
         if sweep.stopped_by is not None:
             print(f"the sweep stopped: {sweep.stopped_by}; the same command goes on", file=sys.stderr)
     codes.extend(FAILED for outcome in sweep.outcomes() if outcome.state != "done")
@@ -124,6 +139,39 @@ def _sweep(
     if (complaint := journal.complaint()) is not None:
         print(complaint, file=sys.stderr)
     return Sweep(plans, crew, journal, rules, tell, summary.waiting)
+
+
+def _measures(requests: Sequence[Request]) -> dict[int, list[Measure]]:
+    """Resolve the measures of each config, by its number; a wrong name is refused before anything is computed."""
+    try:
+        return {number: measures_of(request) for number, request in enumerate(requests) if request.error is None}
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _asked(plans: Sequence[Plan], cells: Mapping[int, str], measures: dict[int, list[Measure]]) -> Asked:
+    """Sort the measures by cells, and refuse those that no cell can have."""
+    asked = by_cell(cells, measures)
+    if asked:
+        from losslab.runs.measuring import refuse_unmeasurable  # here, since it imports torch
+
+        try:
+            refuse_unmeasurable(plans, asked)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    return asked
+
+
+def _measure(sweep: Sweep, asked: Asked) -> list[str]:
+    from losslab.runs.measuring import measure_all
+
+    return measure_all(sweep.outcomes(), asked, sweep.journal)
+
+
+def _say_not_measured(troubles: Sequence[str]) -> None:
+    for trouble in troubles:
+        print(f"error: {trouble}", file=sys.stderr)
+        codes.append(FAILED)
 
 
 def _say_nothing(outcome: Outcome, settled: int) -> None:
@@ -188,13 +236,13 @@ def _follow(plan: Plan) -> float:
 
 
 def _told(outcome: Outcome) -> float:
-    """Show a single run's outcome, or say what went wrong."""
-    if outcome.state == "done":
+    """Show a single run's outcome, and say what went wrong."""
+    if outcome.entry["rows"]:
         summary.show(outcome)
-    elif outcome.error is not None:
+    if outcome.error is not None:
         outcome.error.add_note(f"log: {outcome.plan.folder / 'log.txt'}")
         _report(outcome.error)
-    else:
+    elif outcome.state != "done":
         reason = "; ".join(outcome.notes)
         print(f"error: {outcome.state} before: {reason}; force=true computes it again", file=sys.stderr)
         codes.append(FAILED)

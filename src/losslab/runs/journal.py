@@ -1,4 +1,4 @@
-"""The journal: a line for each cell that ended and for each sweep that began; every table is made from it."""
+"""The journal: a line for each cell that ended, each of its measures, each sweep that began. Tables come from it."""
 
 import fcntl
 import json
@@ -10,6 +10,9 @@ from typing import Any
 
 FINAL = ("done", "diverged")
 """States that are results: a later attempt that was interrupted or failed does not hide them."""
+
+MEASURE = "measure"
+"""The kind of a line that tells how far a cell's result is under a further loss."""
 
 CHECKSUM = re.compile(rb', "sum": "([0-9a-f]{8})"\}$')
 
@@ -36,6 +39,9 @@ class Journal:
     def _forget(self) -> None:
         self.cells: dict[str, dict[str, Any]] = {}
         self.sweeps: dict[str, dict[str, Any]] = {}
+        self.measures: dict[str, dict[str, dict[str, Any]]] = {}
+        self.measured: dict[str, dict[str, Any]] = {}
+        self.foreign: list[int] = []
         self.damaged: list[int] = []
         self.line_of: dict[str, int] = {}
         self.lines = self._offset = 0
@@ -66,7 +72,11 @@ class Journal:
                 raise
 
     def read(self) -> list[dict[str, Any]]:
-        """Read what is new since the last call into `cells`, `sweeps` and `damaged`, and give the new lines."""
+        """Read what is new since the last call, and give the new lines.
+
+        They go into `cells` and `sweeps`; into `measures`, those of a cell's present result by their names, and
+        `measured`, all by their keys; the numbers of those that can't be used into `damaged` and `foreign`.
+        """
         if not self.path.exists():
             self._forget()
             return []
@@ -93,11 +103,10 @@ class Journal:
     def complaint(self) -> str | None:
         """Say which lines could not be used."""
         lines = [*self.damaged, *([self.lines + 1] if self.torn else [])]
-        if not lines:
-            return None
-        which = f"line {lines[0]} is" if len(lines) == 1 else f"lines {', '.join(map(str, lines))} are"
         held = "it" if len(lines) == 1 else "they"
-        return f"{self.path}: {which} damaged and left out; what {held} held counts as not done"
+        says = [f"{_numbered(lines)} damaged and left out; what {held} held counts as not done"] if lines else []
+        says += [f"{_numbered(self.foreign)} of a later losslab and left out"] if self.foreign else []
+        return f"{self.path}: {'; '.join(says)}" if says else None
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
         self.lines += 1
@@ -110,6 +119,13 @@ class Journal:
         return None
 
     def _sort_in(self, entry: dict[str, Any]) -> None:
+        if entry.get("kind") == MEASURE:
+            self.measured[entry["key"]] = entry
+            self.measures.setdefault(entry["cell"], {})[entry["measure"]] = entry
+            return
+        if "kind" in entry:
+            self.foreign.append(self.lines)
+            return
         if "cells" in entry:
             self.sweeps[entry["sweep"]] = entry
             return
@@ -117,3 +133,18 @@ class Journal:
         before = self.cells.get(entry["cell"])
         if before is None or before["state"] not in FINAL or entry["state"] in FINAL:
             self.cells[entry["cell"]] = entry
+            self.measures.pop(entry["cell"], None)  # they are of the result before
+
+
+def measure_line(key: str, **says: Any) -> dict[str, Any]:
+    """Write a line of a measure, which versions without measures take for a sweep of no cells, and pass over.
+
+    Args:
+        key: what it is known by.
+        **says: its cell, its name and what was found.
+    """
+    return {"kind": MEASURE, "sweep": f"{MEASURE} {key}", "cells": [], "key": key, **says}
+
+
+def _numbered(lines: list[int]) -> str:
+    return f"line {lines[0]} is" if len(lines) == 1 else f"lines {', '.join(map(str, lines))} are"

@@ -14,7 +14,8 @@ from losslab.runs.provenance import code_hash, libraries
 from losslab.runs.secrets import masked, masked_words
 from losslab.runs.sentences import sentence
 
-UNNAMED = ("outputs", "force", "on_error", "on_drift", "retries", "checkpoint_seconds", "stale_seconds", "logger")
+UNNAMED = ("outputs", "force", "on_error", "on_drift", "retries", "checkpoint_seconds", "stale_seconds", "logger",
+           "measures")  # fmt: skip
 """Keys that say how a sweep is run, not what it asks: with other values of them it is the same sweep."""
 
 

@@ -22,7 +22,8 @@ from losslab.runs.locks import CellLock
 from losslab.runs.metrics import MetricsFile
 from losslab.runs.sentences import sentence
 from losslab.runs.states import read_status
-from losslab.runs.watching import log_picture
+from losslab.runs.summary import PICTURES
+from losslab.runs.watching import log_animation, log_picture
 
 STEP = re.compile(r"(?P<name>.+)-step(?P<step>\d+)")
 """The names of pictures that were made on the way; those without a step are final."""
@@ -146,18 +147,20 @@ def _mirror(entry: dict[str, Any], folder: Path, run: Any) -> str:
         if step in numbers:
             logger.log_metrics(numbers[step], step)
         for at, name, path in pictures:
-            if at == step:
+            if at == step and path.suffix == ".gif":
+                log_animation(logger, path, step)
+            elif at == step:
                 log_picture(logger, name, images.read(path), step)
-    if entry["state"] == "done":
-        tracking.summarise_run(run, entry["rows"])
-    else:
+    if entry["rows"]:
+        tracking.summarise_run(run, entry["rows"], entry["state"])
+    if entry["state"] != "done":
         run.summary.update({key: entry[key] for key in ("state", "reason", "step", "term") if key in entry})
     return f"{len(numbers)} rows of numbers and {len(pictures)} pictures"
 
 
 def _pictures(folder: Path, last: int) -> Iterator[tuple[int, str, Path]]:
     """Give step, name and file of each picture."""
-    for path in (folder / "images").glob("*.png"):
+    for path in (path for path in (folder / "images").glob("*") if path.suffix in PICTURES):
         found = STEP.fullmatch(path.stem)
         if found is not None:
             yield int(found["step"]), found["name"], path

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from losslab.runs.journal import Journal
+from losslab.runs.matrix import with_measures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,8 @@ def read_results(outputs: str | Path) -> "pd.DataFrame":
         outputs: the folder that holds journal.jsonl.
 
     Returns:
-        Axes (such as loss, network, seed) and scores (such as psnr) as columns, beside those of `FACTS`.
+        Axes (such as loss, network, seed) and scores (such as psnr) as columns, beside those of `FACTS`; for each
+        measure of any cell, such as l2, the distances `start/l2` and `end/l2`.
         `attrs["complaint"]` says which lines of the journal are damaged, or is None.
 
     Raises:
@@ -44,7 +46,10 @@ def read_results(outputs: str | Path) -> "pd.DataFrame":
 
 
 def latest(journal: Journal) -> list[dict[str, Any]]:
-    """Give one entry a cell: the ended ones in the order of their first end, then those that sweeps still plan."""
+    """Give one entry a cell: the ended ones in the order of their first end, then those that sweeps still plan.
+
+    Those of cells that were measured have "measures": "start", "end" and "share" by the measures' names.
+    """
     planned = {
         cell["cell"]: {**cell, "state": "planned", "rows": [], "sweep": sweep["sweep"]}
         for sweep in journal.sweeps.values()
@@ -58,11 +63,14 @@ def latest(journal: Journal) -> list[dict[str, Any]]:
         for sweep in journal.sweeps.values()
         for each in sweep.get("unplanned", [])
     ]  # fmt: skip
-    return [*journal.cells.values(), *planned.values(), *unplanned]
+    ended = [with_measures(entry, journal.measures.get(cell, {})) for cell, entry in journal.cells.items()]
+    return [*ended, *planned.values(), *unplanned]
 
 
 def _lines(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
     facts = {name: entry.get(name) for name in FACTS}
+    measures = entry.get("measures", {}).items()
+    facts |= {f"{end}/{name}": found[end] for name, found in measures for end in ("start", "end")}
     rows: Iterable[dict[str, Any]] = entry["rows"] or [{}]
     for row in rows:
         yield {**entry["axes"], **row, **facts}

@@ -14,7 +14,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from losslab.config import CONF, load, unlisted
@@ -40,8 +40,20 @@ def in_one_sentence() -> Iterator[None]:
         sys.exit(f"error: {sentence(error)}")
 
 
-def sentence(error: BaseException) -> str:
-    """Say in one sentence what is wrong and what the nearest valid choice is."""
+def inner(error: BaseException) -> BaseException:
+    """Give what a target or a resolver raised, out of what Hydra and OmegaConf wrap around it."""
+    if isinstance(error, (InstantiationException, OmegaConfBaseException)) and error.__cause__ is not None:
+        return inner(error.__cause__)
+    return error
+
+
+def sentence(error: BaseException, config: DictConfig | None = None) -> str:
+    """Say in one sentence what is wrong and what the nearest valid choice is.
+
+    Args:
+        error: what was raised.
+        config: what has the keys that are valid; None for what the words of the command choose.
+    """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
         options = list(error.options)
@@ -49,29 +61,28 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         return f"can't read {error.override!r}: a value with special characters needs quotes, as in 'key=\"value\"'"
     if isinstance(error, ConfigCompositionException):
-        return _composition_sentence(error)
-    # Hydra and OmegaConf wrap what a target or a resolver raised.
-    if isinstance(error, (InstantiationException, OmegaConfBaseException)) and error.__cause__ is not None:
-        return sentence(error.__cause__)
+        return _composition_sentence(error, config)
+    if (cause := inner(error)) is not error:
+        return sentence(cause)
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}"
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     # What a resolver raised, without what OmegaConf wraps around it
-    inner = RESOLVING.fullmatch(str(message).strip())
-    return " ".join((QUOTED.sub(r"\2", inner[1]) if inner else str(message)).split())
+    resolved = RESOLVING.fullmatch(str(message).strip())
+    return " ".join((QUOTED.sub(r"\2", resolved[1]) if resolved else str(message)).split())
 
 
-def _composition_sentence(error: ConfigCompositionException) -> str:
+def _composition_sentence(error: ConfigCompositionException, config: DictConfig | None) -> str:
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     if unknown is None:
         return " ".join(str(error).split())
     key = unknown.group(1)
-    config = OmegaConf.to_container(load(*_choices(sys.argv[1:])), resolve=False)
-    known = [other for other in _keys(config) if other != key]
+    tree = OmegaConf.to_container(load(*_choices(sys.argv[1:])) if config is None else config, resolve=False)
+    known = [other for other in _keys(tree) if other != key]
     parent = key.rpartition(".")[0]
     beside = [other for other in known if other.rpartition(".")[0] == parent]
-    return f"there is no key {key!r}; {_nearest(key, beside or known, beside or list(config))}"  # type: ignore[arg-type]
+    return f"there is no key {key!r}; {_nearest(key, beside or known, beside or list(tree))}"  # type: ignore[arg-type]
 
 
 def _choices(arguments: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """What a run and a sweep say at their start, on their way and at their end."""
 
 import contextlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ from losslab.runs.plan import Plan, Request
 from losslab.runs.sentences import sentence
 from losslab.runs.states import STATES, Outcome
 
-WIDE = 200
-"""Characters of a line where no terminal says how many it shows."""
+PICTURES = (".png", ".gif")
+"""Endings of the files that are shown."""
+
+WIDE = 10_000
+"""Characters of a line where no terminal says how many it shows: more than any table has, so that no line is broken."""
 
 
 def console() -> Console:
     """Give a console that cuts nothing off in a file or a pipe, and takes all text as text: errors hold brackets."""
-    width = None if Console().is_terminal else WIDE
+    width = None if sys.stdout.isatty() else WIDE
     return Console(width=width, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
@@ -39,7 +43,7 @@ def announce(cell: Cell, folder: Path, facts: dict[str, int], resume: Path | Non
 
 
 def show(outcome: Outcome) -> None:
-    """Print a done cell's scores and where its pictures are."""
+    """Print a cell's scores and where its pictures are."""
     plan, entry = outcome.plan, outcome.entry
     title = f"{plan.cell.task}/{plan.cell.label}  {plan.cell.id}"
     rows = entry["rows"]
@@ -47,11 +51,11 @@ def show(outcome: Outcome) -> None:
     say(_scores(title, {**common, "seconds": entry["seconds"]}))
     if len(rows) > 1:
         say(rows_table(rows, common))
-    if outcome.again:
+    if outcome.again and outcome.state == "done":
         how = ", by ".join(["done before", *outcome.notes])
         say(f"{how}; force=true computes it again")
-    for path in sorted((plan.cell.outputs / entry["folder"] / "images").glob("*.png")):
-        if "-step" not in path.name:
+    for path in sorted((plan.cell.outputs / entry["folder"] / "images").glob("*")):
+        if path.suffix in PICTURES and "-step" not in path.name:
             say(f"  {path}")
 
 
@@ -90,9 +94,13 @@ def waiting(plans: Sequence[Plan]) -> None:
         say(f"waiting for {plan.folder.name}, which {plan.lock.owner} computes")
 
 
-def show_sweep(sweep: str, outcomes: Sequence[Outcome], bad: Iterable[tuple[Request, Exception]]) -> None:
-    """Print the table of all cells of a sweep, and what is to be said of those that are not done."""
+def show_sweep(
+    sweep: str, outcomes: Sequence[Outcome], bad: Iterable[tuple[Request, Exception]], more: Iterable[Any] = ()
+) -> None:
+    """Print the table of all cells of a sweep, further tables, and what is to be said of cells that are not done."""
     say(cells_table(f"sweep {sweep}", [{**o.entry, "axes": o.plan.cell.axes} for o in outcomes]))
+    for table in more:
+        say(table)
     for outcome in outcomes:
         notes = "; ".join(outcome.notes)
         if outcome.state != "done" or notes:
@@ -101,8 +109,13 @@ def show_sweep(sweep: str, outcomes: Sequence[Outcome], bad: Iterable[tuple[Requ
         if (outcome.plan.folder / "log.txt").exists() and outcome.state in ("failed", "diverged", "interrupted"):
             say(f"  log: {outcome.plan.folder / 'log.txt'}")
     bad = list(bad)
+    alike: dict[str, list[str]] = {}
     for request, error in bad:
-        say(f"failed  {request.words}: {sentence(error)}")
+        alike.setdefault(sentence(error), []).append(request.words)
+    for reason, cells in alike.items():
+        say(f"failed  {cells[0] if len(cells) == 1 else f'{len(cells)} cells'}: {reason}")
+        for words in cells if len(cells) > 1 else ():
+            say(f"  {words}")
     again = sum(outcome.again for outcome in outcomes)
     counts = {state: sum(outcome.state == state for outcome in outcomes) for state in STATES}
     counts["failed"] += len(bad)

@@ -170,18 +170,18 @@ def _masked_command() -> Iterator[None]:
         sys.argv = before
 
 
-def summarise(loggers: list[Logger], rows: list[dict[str, Any]]) -> None:
+def summarise(loggers: list[Logger], rows: list[dict[str, Any]], state: str) -> None:
     """Give the final scores to W&B: a single row as the run's summary, more of them as a table."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            summarise_run(logger.experiment, rows)
+            summarise_run(logger.experiment, rows, state)
 
 
-def summarise_run(run: Any, rows: list[dict[str, Any]]) -> None:
+def summarise_run(run: Any, rows: list[dict[str, Any]], state: str) -> None:
     """Do so for one run."""
     import wandb
 
-    run.summary["state"] = "done"
+    run.summary["state"] = state
     if len(rows) == 1:
         run.summary.update(rows[0])
         return

@@ -2,12 +2,16 @@
 
 import math
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
+from losslab.allocator import keep_freed_memory
 from losslab.config import build
 from losslab.divergence import DivergedError
 from losslab.files import write_bytes
@@ -17,7 +21,7 @@ from losslab.runs.metrics import MetricsFile
 from losslab.runs.plan import Plan
 from losslab.runs.processes import is_first_process
 from losslab.runs.summary import announce
-from losslab.runs.task import GivesFiles, Task
+from losslab.runs.task import GivesFiles, MayDiverge, Task
 from losslab.runs.watching import Watching
 
 
@@ -37,6 +41,8 @@ class Training:
         self._checkpoints: Checkpoints | None = None
         self._started = time.monotonic()
         self.primary = math.nan
+        self.found: list[dict[str, Any]] = []
+        """The rows, also of a cell that ends because some of them have no score."""
         self.begun = False
         """Whether the folder says that it runs."""
 
@@ -55,9 +61,10 @@ class Training:
         """Take the task through its stages and bring back what it found.
 
         Raises:
-            DivergedError: a number of the training or of the result is none.
+            DivergedError: a number of the training or of the result is none; what stands nevertheless is in `found`.
         """
         settings = self.plan.settings
+        keep_freed_memory()
         pl.seed_everything(settings["seed"], workers=True, verbose=False)
         data, task = build(settings["data"]), build(settings["task"], loss=build(settings["loss"]))
         if self.plan.content is not None and data.fingerprint() != self.plan.content:
@@ -68,16 +75,19 @@ class Training:
         failed = True
         try:
             self._take_through(task, data, loggers)
-            rows = [_plain({**data.facts(), "steps": self.step, **row}) for row in task.rows()]
-            self.primary = _primary(task.primary, rows)
+            self.found = [_plain({**data.facts(), "steps": self.step, **row}) for row in task.rows()]
+            self.primary = _primary(task.primary, self.found)
+            error = task.diverged if isinstance(task, MayDiverge) else None
             if is_first_process():
-                tracking.summarise(loggers, rows)
+                tracking.summarise(loggers, self.found, "done" if error is None else "diverged")
+            if error is not None:
+                raise error
             failed = False
         finally:
             tracking.close(loggers, failed=failed)
         if is_first_process() and self.resume is None:
             tracking.complete(loggers, self.folder)
-        return rows
+        return self.found
 
     def _take_through(self, task: Any, data: Any, loggers: list[Any]) -> None:
         settings = self.plan.settings
@@ -98,11 +108,22 @@ class Training:
         )
         for stage in found.stages:
             more = {"ckpt_path": self.resume} if stage == "fit" else {"verbose": False}
-            getattr(trainer, stage)(task, datamodule=data, weights_only=True, **more)
+            with _loss_networks_unremarked():
+                getattr(trainer, stage)(task, datamodule=data, weights_only=True, **more)
         if trainer.is_global_zero:
             watching.show_final(trainer, found.pictures(trainer.global_step, final=True))
             for name, content in found.files().items() if isinstance(found, GivesFiles) else ():
                 write_bytes(self.folder / name, content)
+                if name.startswith("images/") and name.endswith(".gif"):
+                    watching.show_animation(trainer, self.folder / name)
+
+
+@contextmanager
+def _loss_networks_unremarked() -> Iterator[None]:
+    """Silence what Lightning says of modules in eval mode: loss networks are so for good, which it can't know."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode", UserWarning)
+        yield
 
 
 def checkpoint_path(folder: Path) -> Path:
@@ -123,4 +144,4 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _primary(name: str, rows: list[dict[str, Any]]) -> float:
     sign = -1 if name.startswith("-") else 1
-    return max(sign * float(row[name.lstrip("-")]) for row in rows)
+    return max(sign * float(row[score]) for row in rows if (score := name.lstrip("-")) in row)

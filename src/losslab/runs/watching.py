@@ -92,6 +92,11 @@ class Watching(Callback):
         """Write the last pictures."""
         self._show(trainer, pictures, "")
 
+    def show_animation(self, trainer: pl.Trainer, path: Path) -> None:
+        """Let the loggers have a GIF, which lies there already."""
+        for logger in trainer.loggers:
+            log_animation(logger, path, trainer.global_step)
+
     def _print_line(self, step: int, loss: str) -> None:
         now = time.monotonic()
         to_go = (now - self.seen_at) / (step - self.seen_step) * (self.total - step)  # by the latest steps' pace
@@ -114,7 +119,7 @@ class Watching(Callback):
 
 
 def _loss(outputs: Any) -> str:
-    return f"loss {float(outputs['loss']):.4g}"
+    return f"loss {float(outputs.get('shown', outputs['loss'])):.4g}"
 
 
 def log_picture(logger: Logger, name: str, picture: Tensor, step: int) -> None:
@@ -124,3 +129,16 @@ def log_picture(logger: Logger, name: str, picture: Tensor, step: int) -> None:
         logger.log_image(name, [Picture.fromarray(picture.permute(1, 2, 0).numpy())], step)
     elif isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, picture, step)
+
+
+def log_animation(logger: Logger, path: Path, step: int) -> None:
+    """Give a GIF to a logger that takes some, as it is: making videos of numbers would need further packages."""
+    if isinstance(logger, WandbLogger):
+        logger.log_video(path.stem, [str(path)], step)
+    elif isinstance(logger, TensorBoardLogger):
+        from tensorboard.compat.proto.summary_pb2 import Summary  # here, since few runs need it
+
+        with Picture.open(path) as picture:
+            width, height = picture.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
+        logger.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=path.stem, image=image)]), step)

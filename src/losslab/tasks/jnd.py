@@ -1,13 +1,8 @@
 """Just noticeable differences (JND): does a loss rank pairs that people took for the same before all others?"""
 
-from typing import Any
-
-import numpy as np
-import torch
 from torch import Tensor
 
 from losslab.data.judged import Pairs
-from losslab.metrics.scoring import score_pairs
 from losslab.tasks.judging import Judging
 
 
@@ -35,36 +30,10 @@ class JND(Judging):
 
     kind = Pairs
 
-    def score(self, distances: Tensor) -> None:
-        """Score the distances (draws, losses, 1, T)."""
-        data, each = self.compared, distances.double().numpy().swapaxes(0, 1)
-        pictures = torch.stack([data.p0, data.p1], 1)
-        self.note(
-            score_pairs(
-                self.panel.names, [*each], data.same, data.subset, data.subsets, pictures, self.samples, self.seed
-            )
-        )
-        self.ranks = each[:, :, 0].mean(1).argsort(-1).argsort(-1)
-
-    @property
-    def compared(self) -> Pairs:
-        """The pairs that are judged by."""
-        found = self.data.test
-        assert isinstance(found, Pairs)  # `data` has refused others
-        return found
-
-    def columns(self) -> dict[str, Any]:
-        """Give pictures and judgements of the pairs."""
-        data = self.compared
-        where = {"p0": data.p0, "p1": data.p1, "same": data.same}
-        return {
-            "subset": np.array(data.subsets)[data.subset.numpy()],
-            **{name: one.numpy() for name, one in where.items()},
-        }
-
     def worst(self, loss: int) -> list[Tensor]:
         """Give the pairs of the least distance in which most people saw a difference: pictures (N,) of each side."""
-        data = self.compared
+        data = self.data.test
+        assert isinstance(data, Pairs)  # `data` has refused others
         seen = (data.same < 0.5).nonzero()[:, 0]
-        order = seen[torch.from_numpy(self.ranks[loss])[seen].argsort()][: self.PICTURES]
+        order = seen[self.mean_distances(loss)[0, seen].argsort(stable=True)][: self.PICTURES]
         return [data.p0[order], data.p1[order]]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
@@ -18,8 +19,8 @@ from losslab.losses.base import Loss
 from losslab.losses.pairs import PairDistances
 from losslab.losses.panel import Panel
 from losslab.metrics.arrays import places
+from losslab.metrics.scoring import score_pairs, score_triplets
 from losslab.metrics.subsets import RESERVED
-from losslab.metrics.table import ScoreTable
 from losslab.seeds import generator
 from losslab.types import Bytes
 
@@ -32,12 +33,15 @@ LEAST_SAMPLES = 20
 PICTURED, COLUMNS = 4, 8
 """Losses of a panel, the best ones, whose worst disagreements are shown, and how many of these side by side."""
 
+TOLD = ("reference", "p0", "p1", "judge", "same")
+"""What the file of distances has of each judgement, beside its subset."""
+
 
 class Judging(pl.LightningModule, ABC):
-    """Measures the distances of all pairs of a data set under each loss, for one or several draws of what is random.
+    """Measures and scores the distances of all pairs of a data set, for one or several draws of what is random.
 
     Args:
-        loss: one, or a panel.
+        loss: one, or a panel; None where `judged` makes it when the test begins.
         draws: of random weights and features; each pair of pictures is measured under all of them.
         save_distances: whether all distances go into a file of the cell.
         samples: of the bootstrap.
@@ -46,12 +50,12 @@ class Judging(pl.LightningModule, ABC):
 
     PICTURES = 2 * COLUMNS
 
-    stages = ("test",)
+    stages: tuple[str, ...] = ("test",)
     primary = "score"
 
     def __init__(
         self,
-        loss: Loss[Any] | Panel,
+        loss: Loss[Any] | Panel | None,
         draws: int = 1,
         samples: int = 2000,
         seed: int = 0,
@@ -60,11 +64,12 @@ class Judging(pl.LightningModule, ABC):
     ) -> None:
         """Check the numbers; a loss becomes a panel of one."""
         super().__init__()
+        self.diverged: DivergedError | None = None
         if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
             raise ValueError(f"draws is a whole number from 1, got {draws!r}")
         if not isinstance(samples, int) or isinstance(samples, bool) or samples < LEAST_SAMPLES:
             raise ValueError(f"task.samples is a number of resamples from {LEAST_SAMPLES}, got {samples!r}")
-        self.panel = loss if isinstance(loss, Panel) else Panel({loss.name: loss})
+        self.panel = Panel({loss.name: loss}) if isinstance(loss, Loss) else loss
         self.draws, self.samples, self.seed, self.save_distances = draws, samples, seed, save_distances
 
     def setup(self, stage: str) -> None:
@@ -75,16 +80,26 @@ class Judging(pl.LightningModule, ABC):
         """
         data = self.data
         places(data.test.subset, data.test.subsets, RESERVED)
-        self.table = PairDistances(self.panel, data.test.pictures)
-        self.panel.draw(0)
+        self.table = PairDistances(self.judged(), data.test.pictures)
+        self.table.panel.draw(0)
         self.capacity = self.table.capacity(self.device)
         if self.draws > 1:
             self._find_random()
         uses = data.where.numel() * (len(data.where) + 1) / len(data.where)
         if len(data.test.pictures) < SHARED * uses:
             data.block = self.table.block(self.capacity)
-        self.distances = torch.zeros(self.draws, len(self.panel.names), len(data.distances))
+        self.distances = torch.zeros(self.draws, len(self.names), len(data.distances))
         self.times = torch.zeros(len(data.distances))
+
+    def judged(self) -> Panel:
+        """Give the losses that are judged."""
+        assert self.panel is not None
+        return self.panel
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the losses."""
+        return self.table.panel.names
 
     @property
     def data(self) -> JudgedData:
@@ -101,6 +116,10 @@ class Judging(pl.LightningModule, ABC):
     def kind(self) -> type[Triplets | Pairs]:
         """What the task judges by."""
 
+    def on_test_start(self) -> None:
+        """Bring the losses to this device."""
+        self.table.panel.to(self.device)
+
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
         """Measure this device's share of a tile of pairs under all draws."""
         pairs = self.data.distances[batch]
@@ -109,7 +128,7 @@ class Judging(pl.LightningModule, ABC):
         if not bool(mine.any()):
             return
         self.times[batch[mine]] += 1
-        self.panel.draw(0)
+        self.table.panel.draw(0)
         self.distances[:, :, batch[mine]] = self.table.of(pairs[mine], self.device, self.capacity)
         for draw in range(1, self.draws):
             self.redrawn.panel.draw(draw)
@@ -117,10 +136,10 @@ class Judging(pl.LightningModule, ABC):
             self.distances[draw, self.random[:, None], batch[mine]] = found
 
     def on_test_epoch_end(self) -> None:
-        """Bring the shares of all devices together, and score.
+        """Bring the shares of all devices together, and score the losses whose distances are numbers.
 
         Raises:
-            DivergedError: a loss gives what is no number.
+            DivergedError: none has such; where some have, `diverged` is set.
             ValueError: a pair was not measured, or twice.
         """
         self.distances, times = (self._summed(one) for one in (self.distances, self.times))
@@ -129,45 +148,50 @@ class Judging(pl.LightningModule, ABC):
                 f"{int((times != 1).sum())} of {len(times)} pairs were not measured once: this task takes all batches, "
                 "and its share of each itself (of the trainer: limit_test_batches=1.0, use_distributed_sampler=False)"
             )
-        bad = ~self.distances.isfinite().all(-1).all(0)
-        if bool(bad.any()):
-            name = self.panel.names[int(bad.nonzero()[0])]
-            raise DivergedError(f"{name} gives distances that are no numbers", term=name)
-        self.score(self.distances[..., self.data.where])
+        finite = self.distances.isfinite().all(-1).all(0).tolist()
+        if bad := [name for name, whole in zip(self.names, finite, strict=True) if not whole]:
+            give = "gives" if len(bad) == 1 else "give"
+            self.diverged = DivergedError(f"{', '.join(bad)} {give} distances that are no numbers", term=bad[0])
+            if not any(finite):
+                raise self.diverged
+        self._score(self.distances[..., self.data.where])
 
     def _summed(self, mine: Tensor) -> Tensor:
         """Add up over devices."""
         return torch.as_tensor(self.trainer.strategy.reduce(mine.to(self.device), reduce_op="sum")).cpu()
 
-    @abstractmethod
-    def score(self, distances: Tensor) -> None:
-        """Score the distances (draws, losses, sides, T) of what was judged, and call `note`."""
-
-    @abstractmethod
-    def columns(self) -> dict[str, Any]:
-        """Give what stands beside the distances in the file: pictures and judgements."""
-
-    def note(self, table: ScoreTable) -> None:
-        """Keep the results."""
-        self.scored, self.found_rows = table, table.rows()
-        self.log_dict({f"score/{row['measure']}": row["score"] for row in self.found_rows}, rank_zero_only=True)
+    def _score(self, distances: Tensor) -> None:
+        """Score the distances (draws, losses, sides, T) of what was judged."""
+        held, each = self.data.test, [*distances.double().numpy().swapaxes(0, 1)]
+        score, said = (score_triplets, held.judge) if isinstance(held, Triplets) else (score_pairs, held.same)
+        self.scored = score(self.names, each, said, held.subset, held.subsets, held.shown(), self.samples, self.seed)
+        self.found_rows = self.scored.rows()
+        scores = {f"score/{row['measure']}": row["score"] for row in self.found_rows if "score" in row}
+        self.log_dict(scores, rank_zero_only=True)
 
     @abstractmethod
     def worst(self, loss: int) -> list[Tensor]:
         """Give the pictures where a loss contradicts people most, (N,) a line that is shown, N up to `PICTURES`."""
 
     def pictures(self, step: int, *, final: bool = False) -> dict[str, Bytes]:
-        """Show where the best losses contradict people most."""
-        order = sorted(range(len(self.panel.names)), key=lambda k: -self.found_rows[k]["score"])[:PICTURED]
-        lines = {re.sub(r"[^A-Za-z0-9.+-]+", "_", self.panel.names[k]): self.worst(k) for k in order}
+        """Show where the best losses contradict people most, at the end."""
+        if not final:
+            return {}
+        scored = [row for row in self.found_rows if "score" in row]
+        names = [row["measure"] for row in sorted(scored, key=lambda row: -row["score"])[:PICTURED]]
+        lines = {re.sub(r"[^A-Za-z0-9.+-]+", "_", one): self.worst(self.names.index(one)) for one in names}
         return {
             f"worst_{name}": images.grid([self.shown(one) for one in some], COLUMNS)
             for name, some in lines.items()
             if len(some[0])
         }
 
+    def mean_distances(self, loss: int) -> Tensor:
+        """Give the distances of a loss, means over draws, (sides, T)."""
+        return self.distances[:, loss][..., self.data.where].double().mean(0)
+
     def rows(self) -> list[dict[str, Any]]:
-        """Give a row for each loss."""
+        """Give a row for each loss; one without a score has the reason."""
         return self.found_rows
 
     def files(self) -> dict[str, bytes]:
@@ -180,12 +204,13 @@ class Judging(pl.LightningModule, ABC):
         return found
 
     def _parquet(self) -> bytes:
-        columns = self.columns()
-        held = self.distances[..., self.data.where]
-        sides = ("d0", "d1") if held.shape[2] == 2 else ("d",)
-        for (loss, name), draw, (k, side) in product(enumerate(self.panel.names), range(self.draws), enumerate(sides)):
+        held, found = self.data.test, self.distances[..., self.data.where]
+        told = {name: one.numpy() for name, one in vars(held).items() if name in TOLD}
+        columns = {"subset": np.array(held.subsets)[held.subset.numpy()], **told}
+        sides = ("d0", "d1") if found.shape[2] == 2 else ("d",)
+        for (loss, name), draw, (k, side) in product(enumerate(self.names), range(self.draws), enumerate(sides)):
             which = f"{side} of {name}, draw {draw}" if self.draws > 1 else f"{side} of {name}"
-            columns[which] = held[draw, loss, k].numpy()
+            columns[which] = found[draw, loss, k].numpy()
         table = pd.DataFrame(columns)
         table.attrs.update(content=self.data.fingerprint(), **self.data.facts())
         file = io.BytesIO()
@@ -206,11 +231,12 @@ class Judging(pl.LightningModule, ABC):
         noise = torch.rand(2, *self.data.test.pictures.shape[1:], generator=generator(0)).to(self.device)
         made = []
         for draw in (0, 1):
-            self.panel.draw(draw)
-            (found,) = self.panel.measure(noise[:1], noise[1:])
+            self.table.panel.draw(draw)
+            (found,) = self.table.panel.measure(noise[:1], noise[1:])
             made.append(torch.cat([*found.values()]).cpu())
         self.random = (made[0] != made[1]).nonzero()[:, 0]
         if not len(self.random):
-            raise ValueError(f"draws={self.draws}, but nothing is random in {', '.join(self.panel.names)}")
-        names = [self.panel.names[k] for k in self.random.tolist()]
-        self.redrawn = PairDistances(Panel({name: self.panel.losses[name] for name in names}), self.data.test.pictures)
+            raise ValueError(f"draws={self.draws}, but nothing is random in {', '.join(self.names)}")
+        losses = self.table.panel.losses
+        names = [self.names[k] for k in self.random.tolist()]
+        self.redrawn = PairDistances(Panel({name: losses[name] for name in names}), self.data.test.pictures)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -12,14 +11,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from losslab import images
-from losslab.data.judged import JudgedData, TripletBatch, Triplets
+from losslab.data.judged import TripletBatch, Triplets
 from losslab.divergence import DivergedError
 from losslab.losses.learned import Learned, check_variant
-from losslab.losses.pairs import PairDistances
 from losslab.losses.panel import Panel
-from losslab.metrics.two_afc import two_afc_scores
 from losslab.models.ranking import make_ranking
-from losslab.types import Bytes, Distance, Drawn, map_encoding
+from losslab.tasks.judging import Judging
+from losslab.tasks.two_afc import contradicted
+from losslab.types import Distance, Drawn, map_encoding
 
 SYNC = 10.0
 """Weight of the sync loss: Learner of LTU-Machine-Learning/Analysis-of-Deep-Perceptual-Loss-Networks."""
@@ -28,7 +27,7 @@ ALWAYS = -1
 """The setting of `sync` that asks the batch."""
 
 
-class MetricTraining(pl.LightningModule):
+class MetricTraining(Judging):
     """Trains LPIPS so that a ranking net can tell from its two distances what people will say, and scores it by 2AFC.
 
     Formula: min over heads w ≥ 0, the ranking net r, and for "tune" and "scratch" the network, of the mean over
@@ -46,7 +45,7 @@ class MetricTraining(pl.LightningModule):
         sync: epochs with the sync loss, which keeps small distances near; 0 for none, -1 for those batches whose
             2AFC score is ½ or less.
         decay: share of the epochs, at the end, over which the learning rate falls linearly to 0.
-        seed: of the start of heads and ranking net.
+        seed: of the start of heads and ranking net, and of the bootstrap.
 
     Raises:
         ValueError: an argument that is none, or a loss that doesn't fit the variant.
@@ -63,7 +62,7 @@ class MetricTraining(pl.LightningModule):
         2302.04032, and LTU-Machine-Learning/Analysis-of-Deep-Perceptual-Loss-Networks (`ranking`, `sync`).
     """
 
-    primary = "score"
+    kind = Triplets
 
     running: Tensor
     epoch_loss: Tensor
@@ -81,7 +80,7 @@ class MetricTraining(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         """Check that variant and loss fit, and put heads and a ranking net on."""
-        super().__init__()
+        super().__init__(None, seed=seed, save_distances=False)
         check_variant(variant, loss)
         if not isinstance(sync, int) or isinstance(sync, bool) or sync < ALWAYS:
             raise ValueError(
@@ -91,26 +90,30 @@ class MetricTraining(pl.LightningModule):
             raise ValueError(f"task.decay is a share of the epochs from 0 to 1, got {decay!r}")
         self.metric = Learned(loss, "ones" if variant == "baseline" else start, dropout, seed)  # type: ignore[arg-type]
         self.ranking = make_ranking(ranking, seed)
-        self.make_optimizer, self.variant, self.sync, self.decay, self.seed = optimizer, variant, sync, decay, seed
+        self.make_optimizer, self.variant, self.sync, self.decay = optimizer, variant, sync, decay
         self.trains = variant != "baseline"
         self.stages = ("fit", "test") if self.trains else ("test",)
-        self.row: dict[str, float] = {}
         self.register_buffer("running", torch.zeros(2))
         self.register_buffer("epoch_loss", torch.zeros(()))
 
     def setup(self, stage: str) -> None:
         """Refuse data that are not for it, and pictures that the metric can't take."""
-        first = images.to_float(self.judged.pictures[:1]).to(self.device)
+        first = images.to_float(self.data.test.pictures[:1]).to(self.device)
         self.metric(first, first)
+        if stage == "test":
+            super().setup(stage)
 
-    @property
-    def judged(self) -> Triplets:
-        """What the metric is scored on."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        found = data.test if isinstance(data, JudgedData) else None
-        if not isinstance(found, Triplets):
-            raise ValueError(f"metric_training needs triplets, which data of {type(data).__name__} have none of")  # noqa: TRY004
-        return found
+    def judged(self) -> Panel:
+        """Give the metric as it is now, and what it was before.
+
+        Raises:
+            DivergedError: heads are no numbers.
+        """
+        if not all(bool(head.isfinite().all()) for head in self.metric.heads):
+            raise DivergedError(f"heads of the {self.variant} metric are no numbers", term="heads")
+        return Panel(
+            {self.variant: self.metric.fixed(), **({"untrained": self.metric.untrained()} if self.trains else {})}
+        )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Train all that is to be trained, at a rate that falls at the end."""
@@ -153,51 +156,40 @@ class MetricTraining(pl.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.metric.clip()
 
-    def on_test_start(self) -> None:
-        """Fix the metric as it is now, beside what it was before."""
-        if not all(bool(head.isfinite().all()) for head in self.metric.heads):
-            raise DivergedError(f"heads of the {self.variant} metric are no numbers", term="heads")
-        losses = {"score": self.metric.fixed(), **({"untrained": self.metric.untrained()} if self.trains else {})}
-        self.table = PairDistances(Panel(losses), self.judged.pictures)
-        self.capacity = self.table.capacity(self.device)
-        self.found = torch.zeros(len(losses) + 1, len(self._data.distances))
-
-    def test_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Measure some pairs of pictures, and note that they were."""
-        distances = self.table.of(self._data.distances[batch], self.device, self.capacity)
-        self.found[:, batch] = torch.cat([distances, torch.ones(1, len(batch))])
-
     def on_test_epoch_end(self) -> None:
-        """Score both metrics by the distances that all devices have found."""
-        *distances, times = torch.as_tensor(self.trainer.strategy.reduce(self.found.to(self.device), reduce_op="sum"))
-        for name, found in zip(self.table.panel.names, distances, strict=True):
-            each = (found / times).cpu()[self._data.where]
-            if not each.isfinite().all():
-                raise DivergedError(f"distances of the {self.variant} metric are no numbers", term=name)
-            self.row |= subset_scores(name, each, self.judged)
-        del self.table
-        self.log_dict(self.row, rank_zero_only=True)
+        """Score both metrics.
+
+        Raises:
+            DivergedError: one of them gives what is no number.
+        """
+        super().on_test_epoch_end()
+        if self.diverged is not None:
+            raise self.diverged
 
     def rows(self) -> list[dict[str, Any]]:
-        """Give one row: 2AFC scores of the metric and of what it was before, the loss, and the shares of zero heads."""
+        """Give one row: the metric's, with the scores of what it was before, the loss, and the shares of zero heads."""
+        own, *before = self.found_rows
+        row = {
+            "variant": self.variant,
+            **{name: one for name, one in own.items() if name not in ("measure", "like_best")},
+        }
         if not self.trains:
-            return [{"variant": self.variant, **self.row}]
+            return [row]
+        untrained = {
+            name.replace("score", "untrained", 1): one for name, one in before[0].items() if name.startswith("score")
+        }
         zeros = {f"zeros/{layer}": share for layer, share in self.metric.zeros().items()}
-        gain = self.row["score"] - self.row["untrained"]
-        return [{"variant": self.variant, **self.row, "gain": gain, "train_loss": float(self.epoch_loss), **zeros}]
+        gain = row["score"] - untrained["untrained"]
+        return [{**row, **untrained, "gain": gain, "train_loss": float(self.epoch_loss), **zeros}]
 
-    def pictures(self, step: int, *, final: bool = False) -> dict[str, Bytes]:
-        """Give none."""
-        return {}
+    def worst(self, loss: int) -> list[Tensor]:
+        """Give the triplets in which a metric is surest of what most people did not choose."""
+        assert isinstance(self.data.test, Triplets)  # `data` has refused others
+        return contradicted(self.data.test, self.mean_distances(loss), self.PICTURES)
 
     def files(self) -> dict[str, bytes]:
-        """Give `heads.pth`, and the network as `trunk.pth` where it was trained."""
-        return self.metric.files() if self.trains else {}
-
-    @property
-    def _data(self) -> JudgedData:
-        found: JudgedData = self.trainer.datamodule  # type: ignore[attr-defined]
-        return found
+        """Give `heads.pth`, the network as `trunk.pth` where it was trained, and what the training has changed."""
+        return {**self.metric.files(), **super().files()} if self.trains else {}
 
     def _distances(self, batch: TripletBatch) -> tuple[Distance, Distance]:
         """Give the distances to the reference, from one pass of all pictures."""
@@ -231,19 +223,3 @@ def rate(epoch: int, epochs: int, decay: float) -> float:
         [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2]
     """
     return min(1.0, (epochs - epoch) / (decay * epochs)) if decay else 1.0
-
-
-def subset_scores(name: str, distances: Tensor, judged: Triplets) -> dict[str, float]:
-    """Give the 2AFC score of each subset, and the mean over subsets under the name alone.
-
-    Args:
-        name: of the metric.
-        distances: of p0 and p1, (2, T).
-        judged: the triplets.
-    """
-    d0, d1 = distances.numpy()
-    scores = torch.as_tensor(two_afc_scores(d0, d1, judged.judge.numpy()))
-    each = {
-        f"{name}/{subset}": float(scores[judged.subset == index].mean()) for index, subset in enumerate(judged.subsets)
-    }
-    return {name: sum(each.values()) / len(each), **each}

@@ -1,13 +1,9 @@
 """Two-alternative forced choice: does a loss find the same of two pictures nearer to a reference as people do?"""
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from losslab.data.judged import Triplets
-from losslab.metrics.scoring import score_triplets
 from losslab.tasks.judging import Judging
 
 
@@ -34,43 +30,26 @@ class TwoAFC(Judging):
 
     kind = Triplets
 
-    def score(self, distances: Tensor) -> None:
-        """Score the distances (draws, losses, 2, T)."""
-        data, each = self.triplets, distances.double().numpy().swapaxes(0, 1)
-        pictures = torch.stack([data.reference, data.p0, data.p1], 1)
-        self.note(
-            score_triplets(
-                self.panel.names, [*each], data.judge, data.subset, data.subsets, pictures, self.samples, self.seed
-            )
-        )
-        d0, d1 = each.mean(1).swapaxes(0, 1)
-        self.margins = (d1 - d0) / np.maximum(d0 + d1, np.finfo(np.float64).tiny)
-
-    @property
-    def triplets(self) -> Triplets:
-        """The triplets that are judged by."""
-        found = self.data.test
-        assert isinstance(found, Triplets)  # `data` has refused others
-        return found
-
-    def columns(self) -> dict[str, Any]:
-        """Give pictures and judgements of the triplets."""
-        data = self.triplets
-        where = {"reference": data.reference, "p0": data.p0, "p1": data.p1, "judge": data.judge}
-        return {
-            "subset": np.array(data.subsets)[data.subset.numpy()],
-            **{name: one.numpy() for name, one in where.items()},
-        }
-
     def worst(self, loss: int) -> list[Tensor]:
-        """Give triplets in which a loss is surest of what most people did not choose.
+        """Give the triplets in which a loss is surest of what most people did not choose, as `contradicted` does."""
+        assert isinstance(self.data.test, Triplets)  # `data` has refused others
+        return contradicted(self.data.test, self.mean_distances(loss), self.PICTURES)
 
-        Returns:
-            Pictures (N,) each: people's choice, the reference, the loss's choice.
-        """
-        data = self.triplets
-        wrongness = torch.from_numpy(self.margins[loss]) * (data.judge - 0.5)
-        order = wrongness.argsort(descending=True, stable=True)[: self.PICTURES]
-        order = order[wrongness[order] > 0]
-        for_p1, p0, p1 = data.judge[order] > 0.5, data.p0[order], data.p1[order]
-        return [torch.where(for_p1, p1, p0), data.reference[order], torch.where(for_p1, p0, p1)]
+
+def contradicted(held: Triplets, distances: Tensor, count: int) -> list[Tensor]:
+    """Give the triplets in which a loss is surest of what most people did not choose.
+
+    Args:
+        held: all.
+        distances: of p0 and p1, (2, T).
+        count: of triplets at most.
+
+    Returns:
+        Pictures (N,) each: people's choice, the reference, the loss's choice.
+    """
+    d0, d1 = distances
+    wrongness = (d1 - d0) / (d0 + d1).clamp(min=torch.finfo(d0.dtype).tiny) * (held.judge - 0.5)
+    order = wrongness.argsort(descending=True, stable=True)[:count]
+    order = order[wrongness[order] > 0]
+    for_p1, p0, p1 = held.judge[order] > 0.5, held.p0[order], held.p1[order]
+    return [torch.where(for_p1, p1, p0), held.reference[order], torch.where(for_p1, p0, p1)]
