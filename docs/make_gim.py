@@ -1,0 +1,142 @@
+"""Make the tables and pictures of docs/gim.md from finished cells.
+
+python docs/make_gim.py OUTPUTS [FIGURE ...]    # the folder in which the page's commands have put their cells
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from losslab.config import CONF, load, plain
+from losslab.reports.grid import draw_grid, strips_of
+from losslab.runs.journal import Journal
+from losslab.runs.plan import Request, make_plan
+from losslab.runs.results import latest, read_results
+
+PAGE, PICTURES = ROOT / "docs" / "gim.md", ROOT / "docs" / "images"
+BLOCK = re.compile(r"<!-- (\w+) -->\n(.*?)<!-- end -->", re.DOTALL)
+COMMAND = re.compile(r"^    python src/train\.py (.*)$", re.MULTILINE)
+NAMES = {"ghosting": "ghosting", "sharpness": "sharpness", "variation": "variation", "colour_error": "colour error"}
+LARGEST = 2000
+"""Pixels across of a picture in the page."""
+
+
+def cells(command: str) -> list[str]:
+    """Name the cells of a command, in the order of its sweep."""
+    words = [word.strip("'\"") for word in re.findall(r"(?:'[^']*'|\S)+", command) if word != "-m"]
+    words = [word for word in words if not word.startswith("measures=")]
+    experiment = next((word.partition("=")[2] for word in words if word.startswith("experiment=")), None)
+    params: dict[str, Any] = {}
+    if experiment is not None:
+        text = (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
+        params = yaml.safe_load(text).get("hydra", {}).get("sweeper", {}).get("params", {})
+    given = {word.partition("=")[0]: word for word in words}
+    parsed = OverridesParser.create().parse_overrides(
+        [*given.values(), *(f"{key}={value}" for key, value in params.items() if key not in given)]
+    )
+    choices = [
+        [f"{one.key_or_group}={value}" for value in one.sweep_string_iterator()]
+        if one.is_sweep_override()
+        else [one.input_line or ""]
+        for one in parsed
+    ]
+    found = [make_plan(Request(plain(load(*point)))).cell.id for point in product(*choices)]
+    return [*dict.fromkeys(found)]
+
+
+def caption(entry: dict[str, Any], others: list[dict[str, Any]]) -> str:
+    """Tell a cell from the others."""
+    axes = {key: value for key, value in entry["axes"].items() if key not in ("seed", "task", "data", "layers")}
+    differing = [key for key in axes if len({str(one["axes"].get(key)) for one in others}) > 1]
+    told = [str(axes[key]) if key in ("loss", "network", "compare") else f"{key} {axes[key]}" for key in differing]
+    layers = {str(one["axes"].get("layers")) for one in others}
+    told += (
+        [str(entry["axes"]["layers"])] if len(layers) > 1 and len(entry["axes"].get("layers", "x" * 99)) < 20 else []
+    )
+    return ", ".join(told) or str(entry["axes"]["loss"])
+
+
+def lines(entries: list[dict[str, Any]]) -> Iterator[str]:
+    """Write the scores of cells."""
+    spread = any("colour_error_sd_of_draws" in entry["rows"][0] for entry in entries)
+    yield f"| | {' | '.join(NAMES.values())} |{' spread of it |' if spread else ''} loss, start → end | settled after |"
+    yield "|---|" + "---|" * (len(NAMES) + spread + 2)
+    for entry in entries:
+        row = entry["rows"][0]
+        numbers = [f"{row[name]:.3f}" for name in NAMES]
+        numbers += [f"{row['colour_error_sd_of_draws']:.3f}"] if spread else []
+        ends = f"{row['loss_start']:.3g} → {row['loss_end']:.3g}"
+        steps = f"{row['steps_to_converge']:.0f} of {row['steps']} steps, {row['seconds_to_converge']:.0f} s"
+        yield f"| {caption(entry, entries)} | {' | '.join(numbers)} | {ends} | {steps} |"
+
+
+def matrix(entries: list[dict[str, Any]], outputs: Path) -> Iterator[str]:
+    """Write what each cell's images are under further losses, as a share of their start."""
+    table = read_results(outputs).set_index("cell")
+    names = [name.partition("/")[2] for name in table if name.startswith("end/")]
+    ids = [entry["cell"] for entry in entries]
+    names = [name for name in names if table.loc[ids, f"end/{name}"].notna().all()]
+    if not names:
+        return
+    yield ""
+    yield "Under further losses, as a share of the start's (the smallest of a column is bold):"
+    yield ""
+    yield "| optimised | " + " | ".join(names) + " |"
+    yield "|---|" + "---|" * len(names)
+    shares = {name: table.loc[ids, f"end/{name}"] / table.loc[ids, f"start/{name}"] for name in names}
+    for entry in entries:
+        each = [(shares[name][entry["cell"]], shares[name].min()) for name in names]
+        told = [f"**{value:.3f}**" if value == least else f"{value:.3f}" for value, least in each]
+        yield f"| {caption(entry, entries)} | {' | '.join(told)} |"
+
+
+def picture(name: str, entries: list[dict[str, Any]], outputs: Path) -> str:
+    """Draw the grid of cells, and give its name."""
+    found = [strips_of(entry, outputs / entry["folder"] / "images") for entry in entries]
+    grid = draw_grid([one for one in found if one is not None])
+    if grid.width > LARGEST:
+        grid = grid.resize((LARGEST, round(grid.height * LARGEST / grid.width)), resample=1)
+    path = PICTURES / f"gim-{name.replace('_', '-')}.jpg"
+    grid.save(path, quality=88)
+    return path.name
+
+
+def block(name: str, text: str, journal: Journal, outputs: Path) -> str:
+    """Write a figure: its commands as they are, the picture of their cells, and the table."""
+    commands = COMMAND.findall(text)
+    known = {entry["cell"]: entry for entry in latest(journal) if entry["state"] == "done"}
+    ids = [cell for command in commands for cell in cells(command)]
+    missing = [cell for cell in ids if cell not in known]
+    if missing:
+        raise SystemExit(
+            f"{name}: {len(missing)} of {len(ids)} cells of these commands are not done in {outputs}: {missing}"
+        )
+    entries = [known[cell] for cell in ids]
+    shown = picture(name, entries, outputs)
+    body = [f"    python src/train.py {command}" for command in commands]
+    body += ["", f"![{name}](images/{shown})", "", *lines(entries), *matrix(entries, outputs)]
+    return f"<!-- {name} -->\n" + "\n".join(body) + "\n<!-- end -->"
+
+
+def main(outputs: Path, *names: str) -> None:
+    """Put pictures and tables into the page."""
+    journal = Journal(outputs / "journal.jsonl")
+    journal.read()
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(
+        BLOCK.sub(lambda m: block(m[1], m[2], journal, outputs) if not names or m[1] in names else m[0], text),
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
