@@ -30,39 +30,42 @@ LARGEST = 2000
 """Pixels across of a picture in the page."""
 
 
-def cells(command: str) -> list[str]:
-    """Name the cells of a command, in the order of its sweep."""
+def cells(command: str) -> dict[str, dict[str, str]]:
+    """Name the cells of a command, in the order of its sweep, each with the choices that tell it from the others."""
     words = [word.strip("'\"") for word in re.findall(r"(?:'[^']*'|\S)+", command) if word != "-m"]
-    words = [word for word in words if not word.startswith("measures=")]
-    experiment = next((word.partition("=")[2] for word in words if word.startswith("experiment=")), None)
+    given = {word.partition("=")[0]: word for word in words if not word.startswith("measures=")}
     params: dict[str, Any] = {}
-    if experiment is not None:
-        text = (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
+    if "experiment" in given:
+        name = given["experiment"].partition("=")[2]
+        text = (CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
         params = yaml.safe_load(text).get("hydra", {}).get("sweeper", {}).get("params", {})
-    given = {word.partition("=")[0]: word for word in words}
     parsed = OverridesParser.create().parse_overrides(
         [*given.values(), *(f"{key}={value}" for key, value in params.items() if key not in given)]
     )
-    choices = [
-        [f"{one.key_or_group}={value}" for value in one.sweep_string_iterator()]
-        if one.is_sweep_override()
-        else [one.input_line or ""]
-        for one in parsed
-    ]
-    found = [make_plan(Request(plain(load(*point)))).cell.id for point in product(*choices)]
-    return [*dict.fromkeys(found)]
+    swept = [one for one in parsed if one.is_sweep_override()]
+    fixed = [one.input_line or "" for one in parsed if not one.is_sweep_override()]
+    found: dict[str, dict[str, str]] = {}
+    for point in product(*(one.sweep_string_iterator() for one in swept)):
+        choice = {str(one.key_or_group): str(value) for one, value in zip(swept, point, strict=True)}
+        settings = plain(load(*fixed, *(f"{key}={value}" for key, value in choice.items())))
+        told = {key.rpartition(".")[2]: value.strip("[]") for key, value in choice.items() if _counts(key, settings)}
+        network = settings["loss"].get("network", {}).get("name")
+        loss = choice.get("loss") or ("scnn" if network == "scnn" else network or "loss")
+        found.setdefault(make_plan(Request(settings)).cell.id, {"loss": loss, **told})
+    return found
+
+
+def _counts(key: str, settings: dict[str, Any]) -> bool:
+    """Tell whether a loss has what a choice is about."""
+    group = key.partition(".")[0]
+    return group not in ("network", "weights", "layer", "compare") or "network" in settings["loss"]
 
 
 def caption(entry: dict[str, Any], others: list[dict[str, Any]]) -> str:
     """Tell a cell from the others."""
-    axes = {key: value for key, value in entry["axes"].items() if key not in ("seed", "task", "data", "layers")}
-    differing = [key for key in axes if len({str(one["axes"].get(key)) for one in others}) > 1]
-    told = [str(axes[key]) if key in ("loss", "network", "compare") else f"{key} {axes[key]}" for key in differing]
-    layers = {str(one["axes"].get("layers")) for one in others}
-    told += (
-        [str(entry["axes"]["layers"])] if len(layers) > 1 and len(entry["axes"].get("layers", "x" * 99)) < 20 else []
-    )
-    return ", ".join(told) or str(entry["axes"]["loss"])
+    axes = entry["axes"]
+    differing = [key for key in axes if key != "loss" and len({one["axes"].get(key) for one in others}) > 1]
+    return ", ".join([axes["loss"], *(f"{key} {axes[key]}" for key in differing)])
 
 
 def lines(entries: list[dict[str, Any]]) -> Iterator[str]:
@@ -72,7 +75,7 @@ def lines(entries: list[dict[str, Any]]) -> Iterator[str]:
     yield "|---|" + "---|" * (len(NAMES) + spread + 2)
     for entry in entries:
         row = entry["rows"][0]
-        numbers = [f"{row[name]:.3f}" for name in NAMES]
+        numbers = ["" if row[name] is None else f"{row[name]:.3f}" for name in NAMES]
         numbers += [f"{row['colour_error_sd_of_draws']:.3f}"] if spread else []
         ends = f"{row['loss_start']:.3g} → {row['loss_end']:.3g}"
         steps = f"{row['steps_to_converge']:.0f} of {row['steps']} steps, {row['seconds_to_converge']:.0f} s"
@@ -114,13 +117,13 @@ def block(name: str, text: str, journal: Journal, outputs: Path) -> str:
     """Write a figure: its commands as they are, the picture of their cells, and the table."""
     commands = COMMAND.findall(text)
     known = {entry["cell"]: entry for entry in latest(journal) if entry["state"] == "done"}
-    ids = [cell for command in commands for cell in cells(command)]
+    ids = {cell: told for command in commands for cell, told in cells(command).items()}
     missing = [cell for cell in ids if cell not in known]
     if missing:
         raise SystemExit(
             f"{name}: {len(missing)} of {len(ids)} cells of these commands are not done in {outputs}: {missing}"
         )
-    entries = [known[cell] for cell in ids]
+    entries = [{**known[cell], "axes": told} for cell, told in ids.items()]
     shown = picture(name, entries, outputs)
     body = [f"    python src/train.py {command}" for command in commands]
     body += ["", f"![{name}](images/{shown})", "", *lines(entries), *matrix(entries, outputs)]

@@ -81,6 +81,9 @@ def test_readme_commands_run(
     if any(re.match("task=(two_afc|jnd|metric_training)", word) for word in overrides):
         _judge(train, tmp_path, overrides)
         return
+    if any(word.startswith("task=gim") for word in overrides):
+        _find(train, tmp_path, overrides)
+        return
     photos = tmp_path / "photos"
     photos.mkdir()
     data = Photos(train_count=40, val_count=0)
@@ -107,6 +110,17 @@ def _judge(train: Run, tmp_path: Path, overrides: list[str]) -> None:
     table = read_results(tmp_path / "outputs")
     assert table.cell.nunique() == math.prod(word.count(",") + 1 for word in asked if word.startswith("loss="))
     assert set(table.state) == {"done"}
+
+
+def _find(train: Run, tmp_path: Path, overrides: list[str]) -> None:
+    """Run a command for images between others on two small sets."""
+    done = train(*overrides, "trainer=fast", "logger=csv", "data.size=32", "data.names=[coffee,chelsea]")
+    assert done.returncode == 0, done.stderr
+    table = read_results(tmp_path / "outputs")
+    losses = next(word for word in overrides if word.startswith("loss="))
+    assert list(table.state) == ["done"] * (losses.count(",") + 1)
+    measures = next((word.partition("=")[2].strip("[]") for word in overrides if word.startswith("measures=")), "")
+    assert all(table[f"end/{name}"].notna().all() for name in filter(None, measures.split(",")))
 
 
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """GIM moves each image by its own set alone, whatever else is optimised beside it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from hydra.errors import InstantiationException
 from losslab.config import build, load, plain
 from losslab.divergence import DivergedError
 from losslab.losses.pixel import L1, L2
-from losslab.metrics.between import colour_error, ghosting, gradient_energy, sharpness, total_variation, variation
+from losslab.metrics.between import (
+    colour_error,
+    ghosting,
+    gradient_energy,
+    nearest,
+    sharpness,
+    total_variation,
+    variation,
+)
 from losslab.models.coarse import Coarse
 from losslab.models.start_images import start_images
 from losslab.runs.cell import identify
@@ -276,7 +285,8 @@ def test_judging_by_hand() -> None:
     assert ghosting(mean, pictures, even) == pytest.approx(1)
     assert ghosting(a, pictures, even) == 0
     assert ghosting(1 - a, pictures, even) > 1
-    assert ghosting(a, torch.stack([a, a]), even) == 0
+    assert math.isnan(ghosting(b, torch.stack([a, a]), even))
+    assert float(nearest(mean, pictures)) == pytest.approx(1 / 16)
     assert colour_error(mean, pictures, even) == pytest.approx(0)
     assert colour_error(a, pictures, even) == pytest.approx(0.125)
     assert colour_error(a, pictures, torch.tensor([1.0, 0.0])) == 0

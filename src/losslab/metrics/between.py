@@ -75,7 +75,7 @@ def ghosting(image: One, pictures: Pictures, weights: Tensor) -> float:
     """Give how far an image is from its nearest input, as a share of how far the pixel mean is.
 
     1 is as far as the pixel mean, in which all inputs shine through; 0 is one of the inputs. What is sharp and lies
-    elsewhere than all inputs has more than 1: pixels are compared, place by place. 0 where all inputs are equal.
+    elsewhere than all inputs has more than 1: pixels are compared, place by place. NaN where all inputs are equal.
 
     Formula: min_k mean (x - y_k)² / min_k mean (m - y_k)², m = Σ_k w_k y_k.
 
@@ -85,7 +85,7 @@ def ghosting(image: One, pictures: Pictures, weights: Tensor) -> float:
         weights: w, (K,), with the sum 1.
     """
     mean = (pictures * weights[:, None, None, None]).sum(0)
-    return _share(nearest(image, pictures), nearest(mean, pictures), 0.0)
+    return _share(nearest(image, pictures), nearest(mean, pictures), torch.nan)
 
 
 def nearest(image: One, pictures: Pictures) -> Tensor:

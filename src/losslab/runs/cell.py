@@ -24,6 +24,9 @@ NOT_COUNTED = (
     "data.mirrors",
     "data.table",  # a file, which counts by content
     "data.cache",  # where decoded pictures are kept
+    "data.codes",  # a file, and what neighbours are cut from: the sets count by content
+    "data.pictures.root",
+    "data.pictures.on_bad",
     "task.save_distances",
     "trainer.accelerator",
     "trainer.devices",  # data.batch_size is the batch over all devices, and batch norm sees it whole on GPUs

@@ -21,7 +21,7 @@ from losslab.losses.base import Loss
 from losslab.losses.penalty import NoPenalty, Penalty
 from losslab.losses.pixel import L2
 from losslab.losses.sets import SetDistances
-from losslab.metrics.between import colour_error, ghosting, sharpness, variation
+from losslab.metrics.between import colour_error, ghosting, nearest, sharpness, variation
 from losslab.models.coarse import Coarse
 from losslab.models.start_images import start_images
 from losslab.optimizers import OneByOne
@@ -393,7 +393,7 @@ class GIM(pl.LightningModule):
 
     def _means(self) -> dict[str, Any]:
         means = self.lines.drop(columns=["set", "draw"]).mean()
-        row: dict[str, Any] = {str(name): float(value) for name, value in means.items()}
+        row: dict[str, Any] = {str(name): None if math.isnan(value) else float(value) for name, value in means.items()}
         row["seconds_to_converge"] = self.seconds * row["steps_to_converge"] / max(1, len(self.whole_curves))
         if len(self.losses) > 1:
             spread = self.lines.groupby("draw")[["sharpness", "colour_error"]].mean().std()
@@ -421,6 +421,7 @@ def scores(found: Tensor, pictures: Pictures, weights: Tensor) -> dict[str, floa
         "variation": variation(found, pictures),
         "colour_error": colour_error(found, pictures, weights),
         "ghosting": ghosting(found, pictures, weights),
+        "nearest": math.sqrt(float(nearest(found, pictures))),
     }
 
 
