@@ -190,7 +190,7 @@ def test_asked_to_stop(tmp_path: Path, number: signal.Signals, code: int) -> Non
 def test_signals_stop_a_parallel_sweep(tmp_path: Path, harm: str) -> None:
     """R5: all cells of a parallel sweep finish their step, are saved and say interrupted; no process stays."""
     process = start(
-        tmp_path, "-m", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "seed=0,1,2", "task.step_seconds=0.2"
+        tmp_path, "-m", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "seed=0,1,2", "task.step_seconds=0.8"
     )
     wait_until(lambda: len(list(tmp_path.glob("standin/*/status.json"))) == 2)
     time.sleep(0.5)
@@ -198,7 +198,7 @@ def test_signals_stop_a_parallel_sweep(tmp_path: Path, harm: str) -> None:
     process.send_signal(signal.SIGINT if harm == "interrupt" else signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == (130 if harm == "interrupt" else 143), err.decode()
-    assert states(tmp_path) == {f"l2-step_seconds0.2-seed{seed}": "interrupted" for seed in (0, 1)}
+    assert states(tmp_path) == {f"l2-step_seconds0.8-seed{seed}": "interrupted" for seed in (0, 1)}
     assert "1 planned, 2 interrupted of 3 cells" in out.decode()
     psutil.wait_procs(children, timeout=20)
     assert not [child for child in children if child.is_running()]
@@ -206,7 +206,7 @@ def test_signals_stop_a_parallel_sweep(tmp_path: Path, harm: str) -> None:
 
 def test_cells_end_with_their_sweep(tmp_path: Path) -> None:
     """A sweep that is killed leaves no process behind that goes on computing."""
-    process = start(tmp_path, "-m", "hydra/launcher=parallel", "seed=0,1", "task.step_seconds=0.2")
+    process = start(tmp_path, "-m", "hydra/launcher=parallel", "seed=0,1", "task.step_seconds=0.8")
     wait_until(lambda: len(list(tmp_path.glob("standin/*/status.json"))) == 2)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()

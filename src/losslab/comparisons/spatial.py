@@ -92,9 +92,9 @@ class Spatial(Comparison[Tensor]):
     def compare(self, a: Tensor, b: Tensor) -> Distance:
         """Give the mean difference of each pair, (*,)."""
         powers = self._powers(a, b)
-        total = powers.mean if self.channels == "mean" else powers.sum
-        distance = total(dim=(-3, -2, -1))
-        return distance if self.channels == "mean" else distance / (powers.shape[-2] * powers.shape[-1])
+        # Not torch's own mean: its gradient fills a tensor of that size, that of a sum is a number.
+        count = powers.shape[-3:] if self.channels == "mean" else powers.shape[-2:]
+        return powers.sum(dim=(-3, -2, -1)) / count.numel()
 
     def maps(self, a: Tensor, b: Tensor) -> Map:
         """Give the difference at each place, (*, 1, h, w)."""

@@ -13,7 +13,7 @@ from losslab.losses.penalty import NoPenalty, Penalty
 from losslab.networks.base import LossNetwork
 from losslab.types import Distance, Found, Pictures, draw_names, leaves, map_encoding
 
-NUMBERS_AT_ONCE = 2**21
+NUMBERS_AT_ONCE = 2**22
 """In the largest map of a network for the images that are encoded at a time on a processor."""
 
 IMAGES_AT_ONCE = 16
@@ -21,6 +21,10 @@ IMAGES_AT_ONCE = 16
 
 TARGET_NUMBERS_AT_ONCE = 2**18
 """In the encodings that are compared at a time on a processor: what its cache holds several times."""
+
+
+COMPARED_NUMBERS_AT_ONCE = 2**21
+"""In the encodings of images that are compared with a target each at a time on a processor."""
 
 
 class SetDistances:
@@ -55,6 +59,7 @@ class SetDistances:
         numbers = sum(leaf[0].numel() for leaf in leaves(self.targets))
         on_processor = pictures.device.type == "cpu"
         self.targets_at_once = max(1, TARGET_NUMBERS_AT_ONCE // numbers) if on_processor else len(pictures)
+        self.compared_at_once = max(1, COMPARED_NUMBERS_AT_ONCE // numbers) if on_processor else self.at_once
 
     @torch.no_grad()
     def _encode(self) -> None:
@@ -94,33 +99,40 @@ class SetDistances:
         weights = self.weights[begin:end].unflatten(0, (-1, size))
         with torch.set_grad_enabled(gradient), torch.autocast(images.device.type, enabled=False):
             cost = self.penalty(images)
-            cut = map_encoding(lambda leaf: leaf.detach().requires_grad_(leaf.requires_grad), own)
-            gradients = [torch.zeros_like(leaf) for leaf in leaves(cut) if leaf.requires_grad]
-            total = cost.detach().clone()
-            for first in range(0, size, self.targets_at_once):
-                some = slice(first, first + self.targets_at_once)
-                found = self._compared(cut, targets, weights, some)
-                total += found.detach()
-                if gradient:
-                    inputs = [leaf for leaf in leaves(cut) if leaf.requires_grad]
-                    # a loss may keep what it does not use
-                    for whole, part in zip(
-                        gradients, torch.autograd.grad(found.sum(), inputs, allow_unused=True), strict=True
-                    ):
-                        if part is not None:
-                            whole.add_(part)
+            total, gradients = cost.detach().clone(), [torch.empty_like(leaf) for leaf in leaves(own)]
+            for first in range(0, len(images), self.compared_at_once):
+                some = slice(first, first + self.compared_at_once)
+                parts = (map_encoding(lambda leaf: leaf[some], one) for one in (own, targets))  # noqa: B023 - used at once
+                found, each = self._compared(*parts, weights[some], gradient=gradient)
+                total[some] += found
+                for whole, part in zip(gradients, each, strict=False):
+                    whole[some] = part
             if not gradient:
                 return total, None
-            roots = [leaf for leaf in leaves(own) if leaf.requires_grad]
-            if cost.requires_grad:
-                roots, gradients = [*roots, cost], [*gradients, torch.ones_like(cost)]
-            return total, torch.autograd.grad(roots, images, gradients)[0]
+            roots = [(leaf, one) for leaf, one in zip(leaves(own), gradients, strict=True) if leaf.requires_grad]
+            roots += [(cost, torch.ones_like(cost))] if cost.requires_grad else []
+            return total, torch.autograd.grad([root for root, _ in roots], images, [one for _, one in roots])[0]
 
-    def _compared(self, own: Any, targets: Any, weights: Tensor, some: slice) -> Distance:
-        """Give the weighted sum of an image's distances to some pictures of its set, (n,)."""
-        one = map_encoding(lambda leaf: leaf.unsqueeze(1), own)
-        found = self.loss.compare(one, map_encoding(lambda leaf: leaf[:, some], targets))
-        return (found * weights[:, some]).sum(1)
+    def _compared(self, own: Any, targets: Any, weights: Tensor, *, gradient: bool) -> tuple[Distance, list[Tensor]]:
+        """Give the weighted sums of distances of some encodings to their targets, and the gradient of each part."""
+        cut = map_encoding(lambda leaf: leaf.detach().requires_grad_(leaf.requires_grad), own)
+        parts = leaves(cut)
+        gradients = [torch.zeros(()).to(part) for part in parts]
+        total: Distance = weights.new_zeros(len(weights))
+        for first in range(0, weights.shape[1], self.targets_at_once):
+            some = slice(first, first + self.targets_at_once)
+            one = map_encoding(lambda leaf: leaf.unsqueeze(1), cut)
+            each = self.loss.compare(one, map_encoding(lambda leaf: leaf[:, some], targets))  # noqa: B023 - used at once
+            found = (each * weights[:, some]).sum(1)
+            total = total + found.detach()
+            if gradient:
+                inputs = [number for number, part in enumerate(parts) if part.requires_grad]
+                # a loss may keep what it does not use
+                more = torch.autograd.grad(found.sum(), [parts[number] for number in inputs], allow_unused=True)
+                for number, part in zip(inputs, more, strict=True):
+                    if part is not None:
+                        gradients[number] = part if gradients[number].ndim == 0 else gradients[number].add_(part)
+        return total, gradients if gradient else []
 
 
 class _WithGradient(torch.autograd.Function):

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 import pandas as pd
@@ -166,9 +167,13 @@ class GIM(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig | Optimizer:
         """Give all images one optimiser, or each its own where that searches along lines."""
-        found = self.make_optimizer([*self.images])
-        if isinstance(self.make_optimizer([self.images[0]]), LBFGS):
-            found = OneByOne([self.make_optimizer([one]) for one in self.images])
+        kind = type(self.make_optimizer([self.images[0]]))
+        # One pass over all numbers of an image instead of ten, where torch has it.
+        fused = {"fused": True} if "fused" in signature(kind).parameters else {}
+        if issubclass(kind, LBFGS):
+            found: Optimizer = OneByOne([self.make_optimizer([one]) for one in self.images])
+        else:
+            found = self.make_optimizer([*self.images], **fused)
         self.rates = [float(group["lr"]) for group in found.param_groups]
         if self.scheduler is None:
             return found
@@ -206,9 +211,11 @@ class GIM(pl.LightningModule):
         mean = self.curves.steps[step].mean()
         if step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("warmup" if step < self.warmup_steps else "loss", mean)
-        # Devices share the sets out and average gradients, where the sum is wanted; all images take part on each.
-        share = 1 if self._one_by_one is not None else self.trainer.world_size
-        return {"loss": found.sum() * share + 0 * stacked.sum(), "shown": mean}
+        total = found.sum()
+        if self.trainer.world_size > 1:
+            # Devices share the sets out and average gradients, where the sum is wanted; all images take part on each.
+            total = total * (1 if self._one_by_one is not None else self.trainer.world_size) + 0 * stacked.sum()
+        return {"loss": total, "shown": mean}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Leave converged images where they are.
@@ -334,7 +341,9 @@ class GIM(pl.LightningModule):
         found = [stacked.new_zeros(0)]
         for draw, distances in enumerate(self.distances):
             some = [one for one in mine if one // count == draw]
-            found += [distances(stacked[some], [one % count for one in some])] if some else []
+            if some:
+                moving = stacked if len(some) == len(stacked) else stacked[some]  # a copy, where some are left out
+                found.append(distances(moving, [one % count for one in some]))
         return torch.cat(found)
 
     def _enter(self, step: int) -> None:
