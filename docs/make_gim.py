@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -28,6 +29,8 @@ COMMAND = re.compile(r"^    python src/train\.py (.*)$", re.MULTILINE)
 NAMES = {"ghosting": "ghosting", "sharpness": "sharpness", "variation": "variation", "colour_error": "colour error"}
 LARGEST = 2000
 """Pixels across of a picture in the page."""
+WIDEST, AT_ONCE = 8, 2
+"""How many times wider than high a picture may be, and cells in a line of one that would be wider."""
 
 
 def cells(command: str) -> dict[str, dict[str, str]]:
@@ -104,10 +107,15 @@ def matrix(entries: list[dict[str, Any]], outputs: Path) -> Iterator[str]:
 
 def picture(name: str, entries: list[dict[str, Any]], outputs: Path) -> str:
     """Draw the grid of cells, and give its name."""
-    found = [strips_of(entry, outputs / entry["folder"] / "images") for entry in entries]
-    grid = draw_grid([one for one in found if one is not None])
+    found = [one for entry in entries if (one := strips_of(entry, outputs / entry["folder"] / "images")) is not None]
+    grid = draw_grid(found)
+    if grid.width > WIDEST * grid.height:  # of one set: a line for some cells each
+        lines = [draw_grid(found[first : first + AT_ONCE]) for first in range(0, len(found), AT_ONCE)]
+        grid = Image.new("RGB", (max(line.width for line in lines), sum(line.height for line in lines)), "white")
+        for number, line in enumerate(lines):
+            grid.paste(line, (0, sum(each.height for each in lines[:number])))
     if grid.width > LARGEST:
-        grid = grid.resize((LARGEST, round(grid.height * LARGEST / grid.width)), resample=1)
+        grid = grid.resize((LARGEST, round(grid.height * LARGEST / grid.width)), Image.Resampling.LANCZOS)
     path = PICTURES / f"gim-{name.replace('_', '-')}.jpg"
     grid.save(path, quality=88)
     return path.name

@@ -11,7 +11,7 @@ from losslab.losses.base import Loss
 from losslab.losses.joining import joined
 from losslab.losses.penalty import NoPenalty, Penalty
 from losslab.networks.base import LossNetwork
-from losslab.types import Distance, Found, Pictures, draw_names, leaves, map_encoding
+from losslab.types import Distance, Encoding, Found, Pictures, draw_names, leaves, map_encoding
 
 NUMBERS_AT_ONCE = 2**22
 """In the largest map of a network for the images that are encoded at a time on a processor."""
@@ -102,8 +102,8 @@ class SetDistances:
             total, gradients = cost.detach().clone(), [torch.empty_like(leaf) for leaf in leaves(own)]
             for first in range(0, len(images), self.compared_at_once):
                 some = slice(first, first + self.compared_at_once)
-                parts = (map_encoding(lambda leaf: leaf[some], one) for one in (own, targets))  # noqa: B023 - used at once
-                found, each = self._compared(*parts, weights[some], gradient=gradient)
+                mine, theirs = (_part(one, some) for one in (own, targets))
+                found, each = self._compared(mine, theirs, weights[some], gradient=gradient)
                 total[some] += found
                 for whole, part in zip(gradients, each, strict=False):
                     whole[some] = part
@@ -157,6 +157,11 @@ class _WithGradient(torch.autograd.Function):
         """Scale each image's gradient by what is asked of its distance."""
         (gradient,) = ctx.saved_tensors
         return gradient * outputs[0][:, None, None, None], None, None
+
+
+def _part(encoding: Encoding, some: slice) -> Encoding:
+    """Give some of a batch."""
+    return map_encoding(lambda leaf: leaf[some], encoding)
 
 
 def _images_at_once(loss: Loss[Any], pictures: Pictures) -> int:
