@@ -121,4 +121,6 @@ def grid(rows: list[Image], columns: int, border: int = 2) -> UInt8[Tensor, "3 p
     bands = zip(*(torch.cat([batch, white]).split(columns) for batch in rows), strict=True)
     ordered = torch.cat([band for group in bands for band in group])
     found = make_grid(to_bytes(ordered).cpu(), nrow=columns, padding=border, pad_value=255)
-    return found if len(ordered) > 1 else functional.pad(found, [border] * 4, value=255)  # torchvision leaves one as it is
+    return (
+        found if len(ordered) > 1 else functional.pad(found, [border] * 4, value=255)
+    )  # torchvision leaves one as it is
