@@ -1,4 +1,4 @@
-"""Make docs/speed.md of what benchmarks/networks.py and benchmarks/two_afc.py measured.
+"""Make docs/speed.md of what benchmarks/networks.py, two_afc.py and gim.py measured.
 
 python docs/make_speed.py            # or: make docs
 python docs/make_speed.py --check    # exit code 1 if the page is not what would be made
@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "speed.md"
 MEASURED = ROOT / "benchmarks" / "networks.json"
 JUDGES = ROOT / "benchmarks" / "two_afc.json"
+MEANS = ROOT / "benchmarks" / "gim.json"
 
 HEAD = """# What loss networks cost
 
@@ -61,6 +62,21 @@ not what it waits for. The very first pass over new pictures waits for the decod
 ({first_ratio:.1f} times the package's loop).
 BAPPS' 36,344 val triplets with the panel of 40: {hours:.2f} hours, extrapolated."""
 
+MEAN = """
+## Images between others
+
+The protocol of the blog on the generalized image mean (four crops of 128 × 128 pixels, CNN1 with 32 channels, L1, 625 updates): `task=gim` takes
+{ours:.1f} s from `trainer.fit` to its end, a transcription of the blog's loop {theirs:.0f} s in the same run, **{times:.0f} times** as long. Their losses are
+{loss:.6f} and {their_loss:.6f}. The loop copies image and crops to batches of 32; here an image is encoded once a step. Measured by
+`python benchmarks/gim.py`.
+
+| a step of | one set | 16 sets | × |
+|---|---|---|---|
+{rows}
+
+Sixteen sets take {peak:.0f} MiB at the peak, where their targets' encodings take {targets:.0f} and the activations of 16 images {activations:.0f}.
+"""
+
 TAIL = """Don't read a ranking of networks into the first column: the pictures show one object in one light, so that structure is most of what
 differs (`loss=ssim` reaches .764, `loss=l2` .639 there), and random filters of zero mean look at nothing else. The same random networks
 with torch's own default weights, which see colour, reach .64.
@@ -75,7 +91,7 @@ with torch's own default weights, which see colour, reach .64.
 - More images at a time: from 32 MiB a map on, the C library maps and clears new pages for each tensor, a third of VGG-16's time."""
 
 
-def page(found: dict[str, Any], judged: dict[str, Any]) -> str:
+def page(found: dict[str, Any], judged: dict[str, Any], means: dict[str, Any]) -> str:
     """Write the page."""
     lines = [HEAD.format(**found["machine"])]
     for net in ("alexnet", "vgg16"):
@@ -92,7 +108,7 @@ def page(found: dict[str, Any], judged: dict[str, Any]) -> str:
         lines += [
             f"| {name} | {one['people']:.3f} | {one['unchanged']:.2%} |" for name, one in found["decisions"].items()
         ]
-    return "\n".join([*lines, "", TAIL, "", *_judging(judged), ""])
+    return "\n".join([*lines, "", TAIL, "", *_judging(judged), _between(means)])
 
 
 def _judging(found: dict[str, Any]) -> list[str]:
@@ -115,6 +131,27 @@ def _judging(found: dict[str, Any]) -> list[str]:
     return [JUDGING.format(**found), *rows, DECODING.format(**told)]
 
 
+def _between(found: dict[str, Any]) -> str:
+    """Give the section on generalized image means."""
+    steps, held = found["many"], found["memory"]
+    names = [name.removesuffix(", ratio") for name in steps if name.endswith(", ratio")]
+    rows = [
+        f"| {name} | {steps[f'{name}, one set, ms']:.1f} ms | {steps[f'{name}, 16 sets, ms']:.0f} ms | {steps[f'{name}, ratio']:.1f} |"
+        for name in names
+    ]
+    return MEAN.format(
+        ours=found["task"]["seconds"],
+        theirs=found["plain loop"]["seconds"],
+        times=found["times"],
+        loss=found["task"]["loss"],
+        their_loss=found["plain loop"]["loss"],
+        rows="\n".join(rows),
+        peak=held["peak, MiB"],
+        targets=held["targets, MiB"],
+        activations=held["activations of 16 images, MiB"],
+    )
+
+
 def _row(name: str, seconds: dict[str, float]) -> str:
     """Give seconds, and how many times losslab's the others are."""
     ours = seconds["losslab"]
@@ -127,7 +164,7 @@ def _row(name: str, seconds: dict[str, float]) -> str:
 
 def main() -> int:
     """Write the page, or check it."""
-    made = page(*(json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, JUDGES)))
+    made = page(*(json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, JUDGES, MEANS)))
     if "--check" in sys.argv[1:]:
         return int(PAGE.read_text(encoding="utf-8") != made)
     PAGE.write_text(made, encoding="utf-8")

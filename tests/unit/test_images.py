@@ -55,6 +55,13 @@ def test_resize_removes_what_the_grid_cannot_hold() -> None:
     torch.testing.assert_close(small, torch.full_like(small, 0.5), rtol=0, atol=0.02)
 
 
+def test_a_grid_of_one_has_its_border() -> None:
+    """It lines up with grids of more."""
+    shape = images.grid([torch.zeros(1, 3, 8, 8)], 4).shape
+    assert shape == (3, 12, 12)
+    assert images.grid([torch.zeros(2, 3, 8, 8)], 4).shape == (3, 12, 22)
+
+
 def test_grid_pairs_rows() -> None:
     """Originals stand above their reconstructions, band by band, also where the last band is short."""
     black, white = torch.zeros(3, 3, 4, 4), torch.ones(3, 3, 4, 4)
