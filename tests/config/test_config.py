@@ -112,7 +112,7 @@ MAY_IMPORT = {
     "metrics": {"types", "metrics"},
     "tasks": {"types", "images", "seeds", "losses", "models", "data", "metrics", "optimizers", "divergence", "tasks"},
     "config": {"checksums", "networks"},
-    "runs": {"types", "images", "files", "config", "divergence", "allocator", "runs"},
+    "runs": {"types", "images", "files", "checksums", "config", "divergence", "allocator", "runs"},
     "reports": {"files", "config", "metrics", "runs", "reports"},
 }
 

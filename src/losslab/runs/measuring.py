@@ -1,6 +1,5 @@
 """Measuring finished cells by further losses, from what they have stored: nothing is optimised again."""
 
-import hashlib
 import logging
 import math
 import time
@@ -13,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import get_object
 
+from losslab.checksums import sha256_of
 from losslab.config import build
 from losslab.runs.interrupts import interrupts
 from losslab.runs.journal import Journal, measure_line
@@ -86,14 +86,14 @@ def _measured(plan: Plan, measures: Sequence[Measure], journal: Journal) -> list
 
 def _lacking(plan: Plan, measure: Measure, stored: Path, journal: Journal) -> dict[str, Any] | None:
     """Give the line of a measure; None where the cell has it."""
-    sha256 = _sha256(stored)
+    sha256 = sha256_of(stored)
     key = measure.key(plan.cell.id, sha256)
     journal.read()
     if journal.measures.get(plan.cell.id, {}).get(measure.name, {}).get("key") == key:
         return None
     # What another name or an equal result before has found need not be found again.
     found = _numbers(journal.measured.get(key) or _computed(plan, measure, stored))
-    if _sha256(stored) != sha256:
+    if sha256_of(stored) != sha256:
         raise ValueError(f"{stored.name} has changed meanwhile: the same command measures the new one")
     return _line(plan, measure, key, sha256, found)
 
@@ -151,8 +151,3 @@ def _reason(error: Exception) -> str:
     return str(
         masked(said if isinstance(error, (ValueError, KeyError, OSError)) else f"{type(error).__name__}: {said}")
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
