@@ -102,7 +102,12 @@ def write(path: Path, image: Bytes) -> None:
 
 
 def resize(images: Image, height: int, width: int) -> Float[Tensor, "*#batch channels new_height new_width"]:
-    """Scale images bilinearly, with a filter that removes what the new grid can't hold; stays in [0, 1]."""
+    """Scale images bilinearly, with a filter that removes what the new grid can't hold; stays in [0, 1].
+
+    Images that have this size are given as they are.
+    """
+    if images.shape[-2:] == (height, width):
+        return images
     batch = images.flatten(0, -4) if images.ndim > 3 else images[None]
     scaled = functional.interpolate(batch, (height, width), mode="bilinear", antialias=True, align_corners=False)
     return scaled.reshape(*images.shape[:-2], height, width)

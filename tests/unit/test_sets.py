@@ -1,6 +1,9 @@
 """The mean distance to a set has the value and the gradient of the plain loop, in less work."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -37,8 +40,18 @@ class Counting(L2):
         return super().embed(images)
 
 
+@pytest.fixture
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Compute in so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize("words", LOSSES)
-def test_equals_the_plain_loop(words: str) -> None:
+def test_equals_the_plain_loop(words: str, threads: int) -> None:
     """Value and gradient, over sets of different sizes with weights and a penalty."""
     loss, penalty = loss_of(words), TotalVariation(0.1)
     pictures = torch.rand(8, 3, 36, 40)
@@ -78,7 +91,56 @@ def test_images_outside_the_range_are_measured() -> None:
     assert sets(torch.full((1, 3, 8, 8), 3.0), [0]).tolist() == [9.0]
 
 
-def test_a_new_draw_encodes_the_targets_again() -> None:
+@pytest.mark.parametrize("threads", [5], indirect=True)
+def test_threads_take_sets_of_their_own(threads: int) -> None:
+    """Two sets in five threads: two at a time in two threads each; whoever comes later has five again."""
+    seen: dict[int, int] = {}
+
+    class Watched(L2):
+        """Keeps who encodes, with how many threads."""
+
+        def embed(self, images: Tensor) -> Tensor:
+            """Note both."""
+            seen[get_ident()] = torch.get_num_threads()
+            return super().embed(images)
+
+    sets = SetDistances(Watched(), torch.rand(4, 3, 8, 8), [2, 2], torch.ones(4) / 2)
+    assert seen == {get_ident(): threads}
+    seen.clear()
+    sets(torch.rand(2, 3, 8, 8), [0, 1])
+    assert set(seen.values()) == {2}
+    assert get_ident() not in seen
+    assert torch.get_num_threads() == threads
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == threads
+    seen.clear()
+    sets(torch.rand(1, 3, 8, 8), [1])  # one set alone has all threads
+    assert seen == {get_ident(): threads}
+
+
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+def test_what_a_loss_refuses_comes_out_of_the_threads(threads: int) -> None:
+    """As it was raised, whoever met it."""
+
+    class Refusing(L2):
+        """Takes no image that begins with 0.5."""
+
+        def embed(self, images: Tensor) -> Tensor:
+            """Look at each."""
+            if bool((images[:, 0, 0, 0] == 0.5).any()):
+                raise ValueError("not this one")
+            return super().embed(images)
+
+    sets = SetDistances(Refusing(), torch.zeros(6, 3, 8, 8), [2, 2, 2], torch.ones(6) / 2)
+    images = torch.zeros(3, 3, 8, 8)
+    images[1] = 0.5
+    with pytest.raises(ValueError, match="not this one"):
+        sets(images, [0, 1, 2])
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+def test_a_new_draw_encodes_the_targets_again(threads: int) -> None:
     """Distances of two draws are never mixed."""
     loss = loss_of("mmd redraw_every=1")
     pictures, images = torch.rand(4, 3, 32, 32), torch.rand(2, 3, 32, 32)

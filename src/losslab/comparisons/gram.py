@@ -4,9 +4,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from losslab.comparisons.base import Arranged, Comparison
+from losslab.differences import NORMS, differences
 from losslab.types import Distance
 
-NORMS = ("l1", "l2")
 DIVISORS = ("places", "all", "none")
 
 
@@ -105,5 +105,4 @@ def _count(features: Tensor, divisor: str) -> int:
 
 
 def _difference(a: Tensor, b: Tensor, norm: str) -> Distance:
-    difference = a - b
-    return (difference.abs() if norm == "l1" else difference.square()).mean(dim=(-3, -2, -1))
+    return differences(a, b, norm).mean(dim=(-3, -2, -1))

@@ -9,10 +9,9 @@ from torch import Tensor
 from losslab.checks import check_whole
 from losslab.comparisons.base import Arranged, Comparison
 from losslab.comparisons.sort import ascending
+from losslab.differences import NORMS, differences
 from losslab.seeds import Draws, generator
 from losslab.types import Distance
-
-NORMS = ("l1", "l2")
 
 PROJECTIONS_A_FEATURE = 5
 """Directions where no number is given: features_swd of ariel415el/PerceptualLossExperiments."""
@@ -81,8 +80,7 @@ class SlicedWasserstein(Comparison[Tensor]):
         """
         if a.shape[-1] != b.shape[-1]:
             raise ValueError(f"swd compares maps of one number of places, got {a.shape[-1]} and {b.shape[-1]}")
-        difference = a - b
-        return (difference.abs() if self.norm == "l1" else difference.square()).mean(dim=(-3, -2, -1))
+        return differences(a, b, self.norm).mean(dim=(-3, -2, -1))
 
     def recipe(self) -> Hashable:
         """Describe the comparison; its directions follow from its arguments."""

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from losslab.checks import check_switch
 from losslab.comparisons.base import Arranged, Comparison, Map
+from losslab.differences import NORMS, differences
 from losslab.types import Distance
 
-NORMS = ("l1", "l2")
 CHANNELS = ("sum", "mean")
 
 EPSILON = 1e-10
@@ -91,19 +91,15 @@ class Spatial(Comparison[Tensor]):
 
     def compare(self, a: Tensor, b: Tensor) -> Distance:
         """Give the mean difference of each pair, (*,)."""
-        powers = self._powers(a, b)
+        powers = differences(a, b, self.norm)
         # Not torch's own mean: its gradient fills a tensor of that size, that of a sum is a number.
         count = powers.shape[-3:] if self.channels == "mean" else powers.shape[-2:]
         return powers.sum(dim=(-3, -2, -1)) / count.numel()
 
     def maps(self, a: Tensor, b: Tensor) -> Map:
         """Give the difference at each place, (*, 1, h, w)."""
-        powers = self._powers(a, b)
+        powers = differences(a, b, self.norm)
         return powers.mean(-3, keepdim=True) if self.channels == "mean" else powers.sum(-3, keepdim=True)
-
-    def _powers(self, a: Tensor, b: Tensor) -> Tensor:
-        difference = a - b
-        return difference.abs() if self.norm == "l1" else difference.square()
 
 
 def unit(vectors: Float[Tensor, "*#batch"], dim: int | tuple[int, ...] = -3) -> Float[Tensor, "*#batch"]:

@@ -22,8 +22,9 @@ class Loss(nn.Module, ABC, Generic[Kept]):
     """A distance between images, in two halves.
 
     `encode` does all the work that needs one image only, `compare` all the work that needs both; neither changes its
-    input or any state. Leading axes broadcast as torch's do: N against N, or 1 against N. What is random in a loss
-    changes by `draw` alone. Both compute in 32 bits or more, also under autocast.
+    input or any state, so that several threads can call them at once. Leading axes broadcast as torch's do: N against
+    N, or 1 against N. What is random in a loss changes by `draw` alone. Both compute in 32 bits or more, also under
+    autocast.
 
     A loss writes `embed` and `terms`; a loss around another one calls the same two.
     """

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from losslab.differences import differences
 from losslab.losses.base import Loss
 from losslab.types import Distance, Image
 
@@ -59,7 +60,7 @@ class Gradient(Loss[tuple[Tensor, Tensor]]):
 
     def terms(self, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> dict[str, Distance]:
         """Give half the sum of the mean absolute differences of both slopes of each pair, (*,)."""
-        means = [(p - q).abs().mean(dim=(-3, -2, -1)) for p, q in zip(a, b, strict=True)]
+        means = [differences(p, q, "l1").mean(dim=(-3, -2, -1)) for p, q in zip(a, b, strict=True)]
         return {self.name: torch.stack(means).mean(0)}
 
     def _slope(self, images: Tensor) -> Tensor:

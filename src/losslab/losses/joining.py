@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from losslab.types import Encoding, leaves, map_encoding
@@ -25,7 +26,7 @@ def joined(made: Iterable[Encoding], count: int) -> Encoding:
     room, begin, last = list[Tensor](), 0, None
     for last in made:  # the last one's form is that of the whole
         parts = leaves(last)
-        room = room or [part.new_empty(count, *part.shape[1:]) for part in parts]
+        room = room or [_room(part, count) for part in parts]
         for whole, part in zip(room, parts, strict=True):
             whole[begin : begin + len(part)] = part
         begin += len(parts[0])
@@ -33,3 +34,10 @@ def joined(made: Iterable[Encoding], count: int) -> Encoding:
         raise ValueError("there are no encodings to join")
     columns = iter(room)
     return map_encoding(lambda _: next(columns), last)
+
+
+def _room(part: Tensor, count: int) -> Tensor:
+    """Give room for more images, laid out as these are: operations of two layouts take up to three times as long."""
+    in_rows = part.ndim != 4 or part.is_contiguous() or not part.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.contiguous_format if in_rows else torch.channels_last
+    return torch.empty(count, *part.shape[1:], dtype=part.dtype, device=part.device, memory_format=layout)

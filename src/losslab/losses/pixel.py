@@ -5,6 +5,7 @@ import math
 from torch import Tensor
 
 from losslab.comparisons.base import Map
+from losslab.differences import differences
 from losslab.losses.base import Loss
 from losslab.types import Distance, Image
 
@@ -31,11 +32,11 @@ class L1(Loss[Tensor]):
 
     def terms(self, a: Tensor, b: Tensor) -> dict[str, Distance]:
         """Give the mean absolute difference of each pair, (*,)."""
-        return {self.name: (a - b).abs().mean(dim=(-3, -2, -1))}
+        return {self.name: differences(a, b, "l1").mean(dim=(-3, -2, -1))}
 
     def places(self, a: Tensor, b: Tensor) -> Map:
         """Give the mean over the channels, (*, 1, H, W)."""
-        return (a - b).abs().mean(dim=-3, keepdim=True)
+        return differences(a, b, "l1").mean(dim=-3, keepdim=True)
 
 
 class L2(Loss[Tensor]):
@@ -57,11 +58,11 @@ class L2(Loss[Tensor]):
 
     def terms(self, a: Tensor, b: Tensor) -> dict[str, Distance]:
         """Give the mean squared difference of each pair, (*,)."""
-        return {self.name: (a - b).square().mean(dim=(-3, -2, -1))}
+        return {self.name: differences(a, b, "l2").mean(dim=(-3, -2, -1))}
 
     def places(self, a: Tensor, b: Tensor) -> Map:
         """Give the mean over the channels, (*, 1, H, W)."""
-        return (a - b).square().mean(dim=-3, keepdim=True)
+        return differences(a, b, "l2").mean(dim=-3, keepdim=True)
 
 
 class Lp(Loss[Tensor]):

@@ -5,13 +5,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from losslab.comparisons.sort import ascending
+from losslab.differences import NORMS, differences
 from losslab.images import SIGNED
 from losslab.losses.base import Loss, same_draw
 from losslab.losses.patches import check_mean, without_mean
 from losslab.seeds import Draws
 from losslab.types import Distance, Drawn, Image
 
-NORMS = ("l1", "l2")
 # The map of a chunk of projections is sorted while it is in the cache; devices without such a cache want more work.
 DIRECTIONS_A_CHUNK = {True: 16, False: 128}
 
@@ -118,5 +118,4 @@ class PatchSWD(Loss[Drawn[Tensor]]):
             ValueError: the encodings were made under different draws.
         """
         p, q = same_draw(a, b)
-        differences = (p - q).abs() if self.norm == "l1" else (p - q).square()
-        return {self.name: differences.mean(dim=(-2, -1))}
+        return {self.name: differences(p, q, self.norm).mean(dim=(-2, -1))}

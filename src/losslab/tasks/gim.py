@@ -1,9 +1,8 @@
 """Generalized image mean (GIM): the one image closest to a set of images under a loss, for many sets at once."""
 
-import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
@@ -19,15 +18,14 @@ from losslab import images
 from losslab.data.sets import SetData
 from losslab.divergence import DivergedError
 from losslab.losses.base import Loss
+from losslab.losses.copies import copies
 from losslab.losses.penalty import NoPenalty, Penalty
 from losslab.losses.pixel import L2
 from losslab.losses.sets import SetDistances
-from losslab.metrics.between import colour_error, ghosting, nearest, sharpness, variation
 from losslab.models.coarse import Coarse
 from losslab.models.start_images import start_images
 from losslab.optimizers import OneByOne
-from losslab.seeds import generator
-from losslab.tasks import gim_files, gim_pictures
+from losslab.tasks import gim_files, gim_pictures, gim_scores
 from losslab.tasks.gim_curves import Curves, settled_after
 from losslab.types import Bytes, Image, Pictures
 
@@ -36,8 +34,6 @@ PRECISIONS = ("32-true", "64-true")
 RANGES = ("end", "projected")
 FRAMES = 40
 """Of the animation, at most."""
-LEAST_SHARPNESS = 1e-6
-"""Of which the logarithm is still taken."""
 
 
 class GIM(pl.LightningModule):
@@ -102,7 +98,7 @@ class GIM(pl.LightningModule):
             raise ValueError(f"task.warmup and task.tolerance are shares, got {warmup} and {tolerance}")
         if min(patience, draws, steps) < 1:
             raise ValueError(f"task.patience, draws and task.steps are from 1, got {patience}, {draws} and {steps}")
-        self.losses = nn.ModuleList([loss] if draws == 1 else _copies(loss, draws))
+        self.losses = nn.ModuleList([loss] if draws == 1 else copies(loss, draws))
         self.penalty = penalty or NoPenalty()
         self.make_optimizer, self.scheduler = optimizer, scheduler
         self.start, self.coarse, self.range, self.seed = start, coarse or Coarse(), range, seed
@@ -160,7 +156,7 @@ class GIM(pl.LightningModule):
                 f"{coarsest[0]}×{coarsest[1]}: lower task.coarse.levels, or raise data.size"
             )
         self.begun = start_images(self.start, self._pictures(torch.device("cpu")), self.data.sets.sizes, self.seed)
-        begin = scaled(self.begun, coarsest)
+        begin = images.resize(self.begun, *coarsest)
         self.images = nn.ParameterList([one.clone() for _ in self.losses for one in begin])
         self.active = torch.ones(len(self.images), dtype=torch.bool)
         self.curves = Curves(len(self.images))
@@ -275,23 +271,18 @@ class GIM(pl.LightningModule):
         since = max(self.coarse.before, self.warmup_steps)
         if len(self.losses) == 1:
             self.loss.draw(0)
-        lines = []
+        measured = []
         for draw, loss in enumerate(self.losses):
             distances = SetDistances(loss, pictures, sets.sizes, weights, self.penalty)  # type: ignore[arg-type]
-            first, last = (distances(one, range(len(sets))).tolist() for one in (begun, found[draw]))
-            for number, (own, share) in enumerate(
-                zip(pictures.split([*sets.sizes]), weights.split([*sets.sizes]), strict=True)
-            ):
-                line = {"set": sets.names[number], "draw": draw, **scores(found[draw, number], own, share)}
-                line |= {"start_sharpness": sharpness(begun[number], own)}
-                line |= {"loss_start": first[number], "loss_end": last[number]}
-                curve = curves[:, draw * len(sets) + number]
-                lines.append(line | {"steps_to_converge": settled_after(curve, since)})
-        self.whole_curves, self.lines = curves, pd.DataFrame(lines)
+            measured.append(torch.stack([distances(one, range(len(sets))) for one in (begun, found[draw])]))
+        first, last = torch.stack(measured, dim=1)
+        self.whole_curves = curves
+        self.lines = gim_scores.table(found, begun, self.data, first, last)
+        self.lines["steps_to_converge"] = [settled_after(curve, since) for curve in curves.unbind(1)]
         self.row = self._means()
 
     def rows(self) -> list[dict[str, Any]]:
-        """Give one row, of means over sets and draws: see `scores`, and the loss at the start and the end."""
+        """Give one row, of means over sets and draws: see `gim_scores`, and the loss at the start and the end."""
         return [self.row]
 
     def pictures(self, step: int, *, final: bool = False) -> dict[str, Bytes]:
@@ -319,7 +310,7 @@ class GIM(pl.LightningModule):
     @torch.no_grad()
     def found(self) -> Image:
         """Give the images as they are now, (D, S, C, H, W) in [0, 1] and of the full size."""
-        now = scaled(torch.stack([*self.images]).clamp(0, 1), self.size)
+        now = images.resize(torch.stack([*self.images]).clamp(0, 1), *self.size)
         return now.unflatten(0, (len(self.losses), -1))
 
     @property
@@ -359,7 +350,7 @@ class GIM(pl.LightningModule):
         if anew or self.level not in (None, level):
             self._forget()
         self.level = level
-        pictures = scaled(self._pictures(self.device), self.coarse.size(level, self.size))
+        pictures = images.resize(self._pictures(self.device), *self.coarse.size(level, self.size))
         sets, penalty = self.data.sets, None if warm else self.penalty
         self.distances = [
             SetDistances(L2() if warm else loss, pictures, sets.sizes, self.data.weights, penalty)  # type: ignore[arg-type]
@@ -370,7 +361,7 @@ class GIM(pl.LightningModule):
         """Bring the images to the size of a level, and the optimiser to its learning rate."""
         size = self.coarse.size(level, self.size)
         for image in self.images:
-            image.data, image.grad = scaled(image.data, size), None
+            image.data, image.grad = images.resize(image.data, *size), None
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
             group["lr"] = self.coarse.rate(level) if level else rate
@@ -401,12 +392,8 @@ class GIM(pl.LightningModule):
         return torch.as_tensor(self.trainer.strategy.reduce(mine.to(self.device), reduce_op="sum"))
 
     def _means(self) -> dict[str, Any]:
-        means = self.lines.drop(columns=["set", "draw"]).mean()
-        row: dict[str, Any] = {str(name): None if math.isnan(value) else float(value) for name, value in means.items()}
+        row = gim_scores.means(self.lines)
         row["seconds_to_converge"] = self.seconds * row["steps_to_converge"] / max(1, len(self.whole_curves))
-        if len(self.losses) > 1:
-            spread = self.lines.groupby("draw")[["sharpness", "colour_error"]].mean().std()
-            row |= {f"{name}_sd_of_draws": float(value) for name, value in spread.items()}
         return row | {"start": self.start, "warmup": self.warmup}
 
     def _frame(self) -> Bytes:
@@ -419,38 +406,3 @@ class GIM(pl.LightningModule):
         draw, place = divmod(number, len(self.data.sets))
         name = self.data.sets.names[place]
         return f"{name}, draw {draw}" if len(self.losses) > 1 else name
-
-
-def scores(found: Tensor, pictures: Pictures, weights: Tensor) -> dict[str, float]:
-    """Judge one image (C, H, W) by its inputs (K, C, H, W); `losslab.metrics.between` explains each number."""
-    sharp = sharpness(found, pictures)
-    return {
-        "sharpness": sharp,
-        "sharpness_error": abs(math.log(max(sharp, LEAST_SHARPNESS))),
-        "variation": variation(found, pictures),
-        "colour_error": colour_error(found, pictures, weights),
-        "ghosting": ghosting(found, pictures, weights),
-        "nearest": math.sqrt(float(nearest(found, pictures))),
-    }
-
-
-def scaled(pictures: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring images to a size; those that have it are given as they are."""
-    return pictures if tuple(pictures.shape[-2:]) == tuple(size) else images.resize(pictures, *size)
-
-
-def _copies(loss: Loss[Any], draws: int) -> list[Loss[Any]]:
-    """Give a copy of a loss for each draw.
-
-    Raises:
-        ValueError: another draw changes nothing.
-    """
-    found = []
-    for number in range(draws):
-        loss.draw(number)
-        found.append(copy.deepcopy(loss))
-    side = max(16, loss.min_side)
-    noise = torch.rand(2, 1, 3, side, side, generator=generator(0))
-    if bool(found[0](*noise) == found[1](*noise)):
-        raise ValueError(f"draws={draws}, but nothing is random in {loss.name}")
-    return found
