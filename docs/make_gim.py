@@ -33,8 +33,8 @@ WIDEST, AT_ONCE = 8, 2
 """How many times wider than high a picture may be, and cells in a line of one that would be wider."""
 
 
-def cells(command: str) -> dict[str, dict[str, str]]:
-    """Name the cells of a command, in the order of its sweep, each with the choices that tell it from the others."""
+def points(command: str) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """Expand a command as its sweep does: what each point chooses, and its settings."""
     words = [word.strip("'\"") for word in re.findall(r"(?:'[^']*'|\S)+", command) if word != "-m"]
     given = {word.partition("=")[0]: word for word in words if not word.startswith("measures=")}
     params: dict[str, Any] = {}
@@ -47,10 +47,15 @@ def cells(command: str) -> dict[str, dict[str, str]]:
     )
     swept = [one for one in parsed if one.is_sweep_override()]
     fixed = [one.input_line or "" for one in parsed if not one.is_sweep_override()]
-    found: dict[str, dict[str, str]] = {}
     for point in product(*(one.sweep_string_iterator() for one in swept)):
         choice = {str(one.key_or_group): str(value) for one, value in zip(swept, point, strict=True)}
-        settings = plain(load(*fixed, *(f"{key}={value}" for key, value in choice.items())))
+        yield choice, plain(load(*fixed, *(f"{key}={value}" for key, value in choice.items())))
+
+
+def cells(command: str) -> dict[str, dict[str, str]]:
+    """Name the cells of a command, in the order of its sweep, each with the choices that tell it from the others."""
+    found: dict[str, dict[str, str]] = {}
+    for choice, settings in points(command):
         told = {key.rpartition(".")[2]: value.strip("[]") for key, value in choice.items() if _counts(key, settings)}
         network = settings["loss"].get("network", {}).get("name")
         loss = choice.get("loss") or ("scnn" if network == "scnn" else network or "loss")
@@ -88,7 +93,7 @@ def lines(entries: list[dict[str, Any]]) -> Iterator[str]:
 def matrix(entries: list[dict[str, Any]], outputs: Path) -> Iterator[str]:
     """Write what each cell's images are under further losses, as a share of their start."""
     table = read_results(outputs).set_index("cell")
-    names = [name.partition("/")[2] for name in table if name.startswith("end/")]
+    names = [name.partition("/")[2] for name in map(str, table) if name.startswith("end/")]
     ids = [entry["cell"] for entry in entries]
     names = [name for name in names if table.loc[ids, f"end/{name}"].notna().all()]
     if not names:

@@ -90,7 +90,8 @@ class Reached(fx.Interpreter):
         self.made: dict[fx.Node, torch.Tensor] = {}
         with suppress(RuntimeError), torch.no_grad():  # a window that is larger than what is left of the image
             self.run(torch.empty(1, channels, side, side, device="meta"))
-        outputs = next(node for node in self.module.graph.nodes if node.op == "output").args[0]
+        graph: fx.Graph = self.module.graph  # type: ignore[assignment]
+        outputs = next(node for node in graph.nodes if node.op == "output").args[0]
         return {name for name, node in outputs.items() if node in self.made}
 
     def run_node(self, n: fx.Node) -> Any:

@@ -1,16 +1,14 @@
 """Each published table is one command: its rows, recipe and what it says of itself."""
 
 import functools
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import make_experiments
 import pytest
 import torch
 import yaml
-from conftest import ROOT
 
 from losslab.config import CONF, build, check_targets, load, plain
 from losslab.runs.plan import Request, make_plan
@@ -41,19 +39,9 @@ def settings(name: str, *overrides: str) -> dict[str, Any]:
     return plain(load(f"experiment={name}", *overrides))
 
 
-@pytest.fixture(scope="module")
-def make() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_experiments", ROOT / "docs" / "make_experiments.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def expected(make: ModuleType, name: str) -> str:
+def expected(name: str) -> str:
     """Give the numbers that an experiment says are to come."""
-    _, says = make.header((CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
+    _, says = make_experiments.header((CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
     return "\n".join(says["Expected"])
 
 
@@ -74,9 +62,9 @@ def test_all_are_counted() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_says_what_it_is(make: ModuleType, name: str) -> None:
+def test_says_what_it_is(name: str) -> None:
     """The comment at the top names source, command, needs, numbers and time, and no number is passed off as ours."""
-    sentence, says = make.header((CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
+    sentence, says = make_experiments.header((CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
     assert sentence.endswith((".", "?"))
     assert f"experiment={name}" in says["Command"][0].split()
     assert all(says.values())
@@ -94,15 +82,15 @@ def test_composes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PANELS)
-def test_panel_has_the_rows_of_its_table(make: ModuleType, name: str) -> None:
+def test_panel_has_the_rows_of_its_table(name: str) -> None:
     """One row of the panel for each of the table, under the table's names."""
     rows = [*settings(name)["loss"]["losses"]]
     assert len(rows) == PANELS[name]
     if name in LISTS:
-        assert {*rows} == {*re.findall(r"^([^ ].*?) +\.\d+", expected(make, name), re.MULTILINE)}
+        assert {*rows} == {*re.findall(r"^([^ ].*?) +\.\d+", expected(name), re.MULTILINE)}
     else:
         assert rows == [*TABLE_5, *RELEASED]
-        table = expected(make, "lpips_table5")
+        table = expected("lpips_table5")
         assert re.findall(r"^(\S+)(?: +\d\d\.\d){7}", table, re.MULTILINE) == [*TABLE_5, "Human"]
 
 
@@ -201,17 +189,17 @@ def test_missing_data_are_named_before_anything_runs(name: str, tmp_path: Path) 
         make_plan(Request(settings(name, f"data.root={tmp_path}", f"outputs={tmp_path}")))
 
 
-def test_page_is_what_the_files_say(make: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_is_what_the_files_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/experiments.md is made of the files as they are now."""
-    assert make.main(["--check"]) == 0
+    assert make_experiments.main(["--check"]) == 0
     other = tmp_path / "experiments.md"
-    other.write_text(make.PAGE.read_text(encoding="utf-8").replace("76.1", "76.2"), encoding="utf-8")
-    monkeypatch.setattr(make, "PAGE", other)
-    assert make.main(["--check"]) == 1
+    other.write_text(make_experiments.PAGE.read_text(encoding="utf-8").replace("76.1", "76.2"), encoding="utf-8")
+    monkeypatch.setattr(make_experiments, "PAGE", other)
+    assert make_experiments.main(["--check"]) == 1
 
 
-def test_header_without_a_key_is_refused(make: ModuleType) -> None:
+def test_header_without_a_key_is_refused() -> None:
     """An experiment that does not say how long it takes can't come into the page."""
     text = FILES[0].read_text(encoding="utf-8").replace("# Time:", "# Clock:")
     with pytest.raises(ValueError, match="Source, Command, Needs, Expected, Time, in this order; found Source"):
-        make.header(text)
+        make_experiments.header(text)

@@ -1,12 +1,10 @@
 """Each figure of generalized image means is one command, with the set-up of its source."""
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
+import make_gim
 import pytest
-import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from losslab.config import CONF, load, plain
 from losslab.runs.cell import identify
@@ -27,18 +25,8 @@ CELLS = {
 
 
 def cells(name: str) -> list[dict[str, Any]]:
-    """Expand an experiment as its command does, without what needs weights that may not be at hand."""
-    text = (CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
-    params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
-    words = [f"{key}={value}" for key, value in params.items()]
-    parsed = OverridesParser.create().parse_overrides(words)
-    choices = [
-        [f"{one.key_or_group}={value}" for value in one.sweep_string_iterator()]
-        if one.is_sweep_override()
-        else [one.input_line or ""]
-        for one in parsed
-    ]
-    found = [plain(load(f"experiment={name}", *point)) for point in product(*choices)]
+    """Give the settings of an experiment's cells."""
+    found = [settings for _, settings in make_gim.points(f"experiment={name}")]
     return [*{identify(one, "").id: one for one in found}.values()]
 
 

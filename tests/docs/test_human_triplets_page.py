@@ -1,31 +1,22 @@
 """The table of docs/human-triplets.md is one that its maker would write, of the experiment's rows."""
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import make_human_triplets
 import pytest
-from conftest import ROOT
 
 from losslab.config import load, plain
 
-
-def _maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_human_triplets", ROOT / "docs" / "make_human_triplets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-maker = _maker()
-
 NUMBER = r"(\d\.\d{3})"
 CELL = re.compile(rf"\*\*{NUMBER}\*\* \({NUMBER} to {NUMBER}; {NUMBER} to {NUMBER}\)( ●)?")
-BLOCK = maker.PAGE.read_text(encoding="utf-8").partition(maker.BEGIN)[2].partition(maker.END)[0].strip()
+BLOCK = (
+    make_human_triplets.PAGE.read_text(encoding="utf-8")
+    .partition(make_human_triplets.BEGIN)[2]
+    .partition(make_human_triplets.END)[0]
+    .strip()
+)
 LINES = [[cell.strip() for cell in line.strip("|").split("|")] for line in BLOCK.splitlines() if line.startswith("| ")]
 SIZES = [int(title.removesuffix(" pixels")) for title in LINES[0][1:-1]]
 KEYS = ("score", "low", "high", "low_alone", "high_alone")
@@ -65,8 +56,8 @@ class Stored:
 def test_table_is_what_its_maker_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that are read from the page and given to the maker bring the page's own lines: form and order."""
     assert SIZES == [64, 128]
-    monkeypatch.setattr(maker, "groups", lambda outputs: [Stored(number) for number in range(len(SIZES))])
-    assert maker.table(Path()) == BLOCK
+    monkeypatch.setattr(make_human_triplets, "groups", lambda outputs: [Stored(number) for number in range(len(SIZES))])
+    assert make_human_triplets.table(Path()) == BLOCK
 
 
 def test_rows_are_those_of_the_experiment() -> None:
