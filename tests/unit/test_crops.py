@@ -7,6 +7,7 @@ import torch
 
 from losslab import images
 from losslab.config import build, load, plain
+from losslab.data.choosing import middle_square
 from losslab.data.crops import Crops
 
 
@@ -34,7 +35,7 @@ def test_shifts_stay_within_the_offset() -> None:
     assert data.sets.sizes == (7, 7)
     assert torch.equal(data.sets.pictures, again.sets.pictures)
     assert not torch.equal(data.sets.pictures, other.sets.pictures)
-    whole = images.to_bytes(data._whole(data._paths()[0]))
+    whole = images.to_bytes(middle_square(data._paths()[0], 1.0, 29, "size"))
     parts = whole.unfold(1, 24, 1).unfold(2, 24, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
     assert all(bool((parts == one).flatten(1).all(1).any()) for one in data.sets.pictures[:7])
     turned = make(0, "jitter")

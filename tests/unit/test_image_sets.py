@@ -319,7 +319,7 @@ def test_bad_words(tmp_path: Path) -> None:
         "VariedCrops(edges=[16, 200])": r"from 0 to 192, got \[16, 200\]",
         "VariedCrops(zoom=2)": "data.zoom is more than 0 and at most 1",
         "VariedCrops(count=0)": "data.size and data.count are from 1",
-        f"VariedCrops(root='{tmp_path}')": "a.png has 40 pixels, fewer than data.whole=256",
+        f"VariedCrops(root='{tmp_path}')": "a.png has 40 pixels to cut 256 from: lower data.whole",
         "VariedCrops(names=['gras'])": "there is no 'gras'; there are astronaut.*, gravel",
         "Crops(names='grass')": "data.names is a list of names, or null for all, got 'grass'",
         "Boxes(box=200)": "data.box is from 1 to data.size=128 pixels, got 200",

@@ -39,6 +39,26 @@ def middle(picture: Tensor, zoom: float) -> Tensor:
     return picture[..., top : top + side, left : left + side]
 
 
+def middle_square(path: Path, zoom: float, side: int, key: str) -> Tensor:
+    """Give a share of the middle square of a photograph, scaled to so many pixels, (3, side, side) in [0, 1].
+
+    Args:
+        path: the photograph.
+        zoom: the share.
+        side: in pixels.
+        key: what says how many they are.
+
+    Raises:
+        ValueError: the photograph has fewer pixels.
+    """
+    square = middle(images.read(path), zoom)
+    if square.shape[-1] < side:
+        raise ValueError(
+            f"{path.name} has {square.shape[-1]} pixels to cut {side} from: lower data.{key}, or raise data.zoom"
+        )
+    return images.resize(images.to_float(square), side, side)
+
+
 def _of_wheel() -> list[Path]:
     return [Path(skimage.__file__).parent / "data" / name for name in (*PHOTOGRAPHS, *TEXTURES)]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from losslab import images
-from losslab.data.choosing import chosen, middle
+from losslab.data.choosing import chosen, middle_square
 from losslab.data.sets import ImageSets, SetData, gathered
 from losslab.seeds import generator
 from losslab.types import Bytes
@@ -69,8 +69,9 @@ class Crops(SetData):
 
     def load(self) -> ImageSets:
         """Cut all sets."""
-        random = generator(self.crop_seed)
-        return gathered([(path.stem, self._cut(self._whole(path), random)) for path in self._paths()])
+        random, side = generator(self.crop_seed), self.size + self.offset
+        wholes = ((path.stem, middle_square(path, self.zoom, side, "size")) for path in self._paths())
+        return gathered([(name, self._cut(whole, random)) for name, whole in wholes])
 
     def files(self) -> list[Path]:
         """List the pictures of the folder."""
@@ -78,14 +79,6 @@ class Crops(SetData):
 
     def _paths(self) -> list[Path]:
         return chosen(self.root, self.names)
-
-    def _whole(self, path: Path) -> Tensor:
-        """Give what all crops are cut from, (3, side, side) in [0, 1]."""
-        picture = middle(images.read(path), self.zoom)
-        side, need = picture.shape[-1], self.size + self.offset
-        if side < need:
-            raise ValueError(f"{path.name} has {side} pixels to cut {need} from: lower data.size, or raise data.zoom")
-        return images.resize(images.to_float(picture), need, need)
 
     def _cut(self, whole: Tensor, random: torch.Generator) -> Bytes:
         crops = [whole[:, y : y + self.size, x : x + self.size] for y, x in self._offsets(random)]

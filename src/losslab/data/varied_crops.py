@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from losslab import images
-from losslab.data.choosing import chosen, middle
+from losslab.data.choosing import chosen, middle_square
 from losslab.data.sets import ImageSets, SetData, gathered
 from losslab.seeds import generator
 from losslab.types import Bytes
@@ -75,7 +75,8 @@ class VariedCrops(SetData):
         """Cut all sets, those of a photograph side by side."""
         random, sets = generator(self.crop_seed), []
         for path in self._paths():
-            square, places = self._square(path), torch.rand(self.count, 2, generator=random)
+            square = middle_square(path, self.zoom, self.whole, "whole")
+            places = torch.rand(self.count, 2, generator=random)
             sets += [(f"{path.stem}, {edge} pixels", self._cut(square, edge, places)) for edge in self.edges]
         return gathered(sets)
 
@@ -85,15 +86,6 @@ class VariedCrops(SetData):
 
     def _paths(self) -> list[Path]:
         return chosen(self.root, self.names)
-
-    def _square(self, path: Path) -> Tensor:
-        picture = middle(images.read(path), self.zoom)
-        if picture.shape[-1] < self.whole:
-            raise ValueError(
-                f"{path.name} has {picture.shape[-1]} pixels, fewer than data.whole={self.whole}: lower it, or raise "
-                "data.zoom"
-            )
-        return images.resize(images.to_float(picture), self.whole, self.whole)
 
     def _cut(self, square: Tensor, edge: int, places: Tensor) -> Bytes:
         side = self.whole - edge
