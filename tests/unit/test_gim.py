@@ -51,12 +51,15 @@ def run(
 LBFGS = ["task=gim_lbfgs", "task.steps=3"]
 
 
+NETWORK = ["loss=deep", "network=vgg16", "layer=2", "task.start=zeros+noise"]
+
+
 @pytest.mark.parametrize(
-    "words", [[], ["loss=mmdpp"], LBFGS, ["task.tolerance=0.05", "task.patience=3", "task.start=gray"]]
+    "words", [[], ["loss=mmdpp"], NETWORK, LBFGS, ["task.tolerance=0.05", "task.patience=3", "task.start=gray"]]
 )
 def test_a_set_alone_is_what_it_is_in_a_batch(tmp_path: Path, words: list[str]) -> None:
-    """To 1e-6, also where a neighbour has converged, and where lines are searched."""
-    steps = 3 if words == LBFGS else 12
+    """To 1e-6, also where a neighbour has converged, where lines are searched, and behind a network's kinks."""
+    steps = {tuple(LBFGS): 3, tuple(NETWORK): 60}.get(tuple(words), 12)
     both, _ = run(tmp_path, *words, steps=steps)
     for number, name in enumerate(("coffee", "chelsea")):
         alone, _ = run(tmp_path, *words, f"data.names=[{name}]", steps=steps)
@@ -259,15 +262,19 @@ def test_starts() -> None:
     assert torch.equal(split[1][..., 4:8], pictures[3][..., 4:8])
     noisy = start_images("gray+noise", torch.zeros(2, 3, 64, 64), [1, 1], 0) - 0.5
     assert float(noisy.std()) == pytest.approx(0.075, rel=0.03)  # half of .15 in [-1, 1]
-    assert not torch.equal(noisy[0], noisy[1])
     blurred = start_images("mean+blur", pictures, sizes, 0)
     assert bool((gradient_energy(blurred) < 0.3 * gradient_energy(mean)).all())
 
 
 def test_set_noise_is_its_own() -> None:
-    """A set starts with the same noise, however many come after it."""
+    """A set alone starts with the noise that it has in a batch, and each seed and each + has another."""
     pictures = torch.rand(4, 3, 8, 8)
-    assert torch.equal(start_images("noise", pictures, [2, 2], 3)[:1], start_images("noise", pictures[:2], [2], 3))
+    both = start_images("mean+noise", pictures, [2, 2], 3)
+    alone = [start_images("mean+noise", some, [2], 3) for some in (pictures[:2], pictures[2:])]
+    assert torch.equal(both, torch.cat(alone))
+    assert not torch.equal(both, start_images("mean+noise", pictures, [2, 2], 4))
+    once, twice = (start_images(f"gray{more}", pictures, [4], 3) - 0.5 for more in ("+noise", "+noise+noise"))
+    assert not torch.allclose(twice, 2 * once)
 
 
 def test_judging_by_hand() -> None:

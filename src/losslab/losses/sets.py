@@ -12,19 +12,17 @@ from torch import Tensor
 from losslab.losses.base import Loss
 from losslab.losses.joining import joined
 from losslab.losses.penalty import NoPenalty, Penalty
+from losslab.networks.base import LossNetwork
 from losslab.types import Distance, Found, Pictures, draw_names, leaves, map_encoding
 
-NUMBERS_AT_ONCE = 2**21
-"""In the largest maps of the images that are encoded at a time on a processor: what its caches hold."""
+PIXELS_AT_ONCE = 2**16
+"""Of images that a loss without a network encodes at a time on a processor: what its caches hold."""
 
 IMAGES_AT_ONCE = 16
 """Images that are encoded at a time, at most."""
 
 TARGET_NUMBERS_AT_ONCE = 2**18
 """In the encodings that are compared at a time on a processor: what its cache holds several times."""
-
-UNKNOWN_WIDTH = 32.0
-"""Numbers a pixel in the largest map of a loss that has no network to tell."""
 
 
 class SetDistances:
@@ -182,6 +180,7 @@ def _images_at_once(loss: Loss[Any], pictures: Pictures) -> int:
     """Count the images that are encoded at a time."""
     if pictures.device.type != "cpu":
         return IMAGES_AT_ONCE
-    deep = getattr(loss, "deep", None)
-    widest = UNKNOWN_WIDTH if deep is None else deep.network.widest
-    return max(1, min(IMAGES_AT_ONCE, int(NUMBERS_AT_ONCE / (pictures.shape[-2:].numel() * widest))))
+    if any(isinstance(module, LossNetwork) for module in loss.modules()):
+        # torch takes other convolutions for one image than for two; by their last bits, searches part.
+        return 1
+    return max(1, min(IMAGES_AT_ONCE, PIXELS_AT_ONCE // pictures.shape[-2:].numel()))

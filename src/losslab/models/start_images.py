@@ -28,7 +28,7 @@ def start_images(start: str, pictures: Pictures, sizes: Sequence[int], seed: int
             deviation 0.075 and "blur" blurs (5 × 5 pixels, sigma 3).
         pictures: (N, C, H, W), those of a set side by side.
         sizes: pictures in each set.
-        seed: of the noise; a set's noise depends on its place among the sets only.
+        seed: of the noise, which is the same for all sets of a size, so that a set alone starts as it does in a batch.
 
     Raises:
         ValueError: an unknown word, or one that is in no place of its own.
@@ -55,7 +55,7 @@ def start_images(start: str, pictures: Pictures, sizes: Sequence[int], seed: int
             found = gaussian_blur(found, [BLUR_SIDE, BLUR_SIDE], [BLUR_SIGMA, BLUR_SIGMA])
         else:
             random = generator(seed, number)
-            found = found + torch.stack([torch.randn(one.shape, generator=random) for one in found]).to(found) * NOISE
+            found = found + torch.randn(found.shape[1:], generator=random).to(found) * NOISE
     return found.clamp(0, 1)
 
 
