@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 
 class JointOptimizer(Optimizer):
@@ -77,9 +77,11 @@ class OneByOne(Optimizer):
         return loss
 
     def forget(self) -> None:
-        """Drop what the optimisers remember of past gradients."""
+        """Drop what the optimisers remember of past gradients, and of sizes: the parameters may have new ones."""
         for one in self.optimizers:
             one.state.clear()
+            if isinstance(one, LBFGS):
+                one._numel_cache = None  # noqa: SLF001 - torch counts the numbers of its parameters once
 
     def state_dict(self) -> dict[str, Any]:
         """Give each optimiser's state by its number."""

@@ -26,5 +26,8 @@ def copies(loss: Loss[Any], draws: int) -> list[Loss[Any]]:
     side = max(16, loss.min_side)
     noise = torch.rand(2, 1, 3, side, side, generator=generator(0))
     if bool(found[0](*noise) == found[1](*noise)):
-        raise ValueError(f"draws={draws}, but nothing is random in {loss.name}")
+        raise ValueError(
+            f"draws={draws}, but the first two of {loss.name} are the same: nothing is random in it, or redraw_every "
+            "is given and is not 1"
+        )
     return found

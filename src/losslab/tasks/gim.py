@@ -15,12 +15,14 @@ from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from losslab import images
+from losslab.checks import check_number, check_whole
 from losslab.data.sets import SetData
 from losslab.divergence import DivergedError
 from losslab.losses.base import Loss
 from losslab.losses.copies import copies
 from losslab.losses.penalty import NoPenalty, Penalty
 from losslab.losses.pixel import L2
+from losslab.losses.seeing import sees
 from losslab.losses.sets import SetDistances
 from losslab.models.coarse import Coarse
 from losslab.models.start_images import start_images
@@ -94,10 +96,15 @@ class GIM(pl.LightningModule):
         super().__init__()
         if range not in RANGES:
             raise ValueError(f"task.range is one of {', '.join(RANGES)}, got {range!r}")
-        if not 0 <= warmup <= 1 or not 0 <= tolerance < 1:
-            raise ValueError(f"task.warmup and task.tolerance are shares, got {warmup} and {tolerance}")
-        if min(patience, draws, steps) < 1:
-            raise ValueError(f"task.patience, draws and task.steps are from 1, got {patience}, {draws} and {steps}")
+        check_number("task.warmup", warmup, least=0, most=1)
+        check_number("task.tolerance", tolerance, least=0, below=1)
+        for name, value in {"task.patience": patience, "draws": draws, "task.steps": steps}.items():
+            check_whole(name, value, 1)
+        if coarse is not None and coarse.before >= steps:
+            raise ValueError(
+                f"task.coarse.levels × task.coarse.steps = {coarse.before} steps come before the full size, and "
+                f"task.steps={steps} leave none for it: raise task.steps, or lower task.coarse.steps"
+            )
         self.losses = nn.ModuleList([loss] if draws == 1 else copies(loss, draws))
         self.penalty = penalty or NoPenalty()
         self.make_optimizer, self.scheduler = optimizer, scheduler
@@ -151,9 +158,10 @@ class GIM(pl.LightningModule):
             )
         coarsest = self.coarse.size(self.coarse.levels, self.size)
         if min(coarsest) < self.loss.min_side:
+            lower = "lower task.coarse.levels, or " if self.coarse.levels else ""
             raise ValueError(
                 f"{self.loss.name} needs images of {self.loss.min_side} pixels a side, and the smallest here have "
-                f"{coarsest[0]}×{coarsest[1]}: lower task.coarse.levels, or raise data.size"
+                f"{coarsest[0]}×{coarsest[1]}: {lower}raise data.size"
             )
         self.begun = start_images(self.start, self._pictures(torch.device("cpu")), self.data.sets.sizes, self.seed)
         begin = images.resize(self.begun, *coarsest)
@@ -181,12 +189,22 @@ class GIM(pl.LightningModule):
             scheduler.step()
 
     def on_train_start(self) -> None:
-        """Count the steps, choose those that the animation shows, and start the clock."""
+        """Count the steps, choose those that the animation shows, and start the clock.
+
+        Raises:
+            ValueError: the loss sees nothing of what an image starts as.
+        """
         total = int(self.trainer.estimated_stepping_batches)
         self.warmup_steps = round(self.warmup * total)
         self.shown = gim_pictures.frame_steps(total, FRAMES)
         self.frames = self.frames or [self._frame()]
         self.since = time.monotonic()
+        if self.global_step == 0 and not self.warmup_steps:
+            self._check_starts()
+
+    def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
+        """Come to the step's level, loss and draw, before the optimiser looks at what it remembers."""
+        self._enter(self.global_step)
 
     def training_step(self, batch: int, batch_idx: int) -> dict[str, Tensor]:
         """Compare the images with their sets; the result is the sum over sets, of which each moves by its own.
@@ -195,7 +213,6 @@ class GIM(pl.LightningModule):
             DivergedError: a distance is no number.
         """
         step = self.global_step
-        self._enter(step)
         stacked = torch.stack([*self.images])
         mine = self._mine()
         found = self._measured(stacked, mine)
@@ -205,7 +222,8 @@ class GIM(pl.LightningModule):
         counts = self._one_by_one is None or self.trainer.is_global_zero  # lines are searched on every device alike
         self.curves.note(step, mine if counts else [], found.detach() if counts else found.new_zeros(0))
         mean = self.curves.steps[step].mean()
-        if step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        # Lightning writes at these steps, and would call an older number theirs.
+        if (step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("warmup" if step < self.warmup_steps else "loss", mean)
         total = found.sum()
         if self.trainer.world_size > 1:
@@ -214,13 +232,7 @@ class GIM(pl.LightningModule):
         return {"loss": total, "shown": mean}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Leave converged images where they are.
-
-        Raises:
-            ValueError: an image has no gradient at all at the first step, and is far from its set.
-        """
-        if self.global_step == 0 and self.trainer.world_size == 1 and not isinstance(optimizer, OneByOne):
-            self._check_moving()
+        """Leave converged images where they are."""
         for image, active in zip(self.images, self.active, strict=True):
             image.grad = image.grad if active else None
 
@@ -265,7 +277,8 @@ class GIM(pl.LightningModule):
     @torch.no_grad()
     def test_step(self, batch: int, batch_idx: int) -> None:
         """Judge the images, clipped to [0, 1], beside their start."""
-        found, begun, pictures = self.found(), self.begun.to(self.device), self._pictures(self.device)
+        found, pictures = self.found(), self._pictures(self.device)
+        begun = self.begun.to(pictures)
         sets, weights = self.data.sets, self.data.weights.to(self.device)
         curves = self._everywhere(self.curves.state()).cpu()
         since = max(self.coarse.before, self.warmup_steps)
@@ -378,10 +391,11 @@ class GIM(pl.LightningModule):
             alone.active = self.active.nonzero().flatten().tolist()
         self.trainer.should_stop = not bool(self.active.any())
 
-    def _check_moving(self) -> None:
+    def _check_starts(self) -> None:
+        """Refuse a start of which a loss sees nothing, and which would therefore never be left."""
         for number, image in enumerate(self.images):
-            far = float(self.curves.steps[0][number]) > 0
-            if far and image.grad is not None and not bool(image.grad.any()):
+            loss: Any = self.losses[number // len(self.data.sets)]
+            if not sees(loss, image.detach()[None]):
                 raise ValueError(
                     f"{self.loss.name} has no gradient at task.start={self.start} of {self._name(number)}: start from "
                     "mean, or add +noise (a network without biases has no features where its input is 0)"
@@ -400,7 +414,7 @@ class GIM(pl.LightningModule):
         return gim_pictures.strip(self.found().cpu())
 
     def _pictures(self, device: torch.device) -> Pictures:
-        return images.to_float(self.data.sets.pictures.to(device))
+        return images.to_float(self.data.sets.pictures.to(device)).to(self.dtype)
 
     def _name(self, number: int) -> str:
         draw, place = divmod(number, len(self.data.sets))

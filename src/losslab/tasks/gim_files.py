@@ -22,8 +22,8 @@ def packed(start: Found, found: Tensor, data: SetData) -> bytes:
     file = io.BytesIO()
     np.savez_compressed(
         file,
-        start=start.numpy(),
-        found=found.numpy(),
+        start=start.float().numpy(),
+        found=found.float().numpy(),
         pictures=data.sets.pictures.numpy(),
         sizes=np.array(data.sets.sizes),
         names=np.array(data.sets.names),
