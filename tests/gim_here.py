@@ -12,13 +12,13 @@ SMALL = ["task=gim", "data.size=32", "data.names=[coffee,chelsea]", "task.steps=
 
 
 def run(
-    folder: Path, *words: str, steps: int = 12, resume: Path | None = None, **options: Any
+    folder: Path, *words: str, steps: int = 12, resume: Path | None = None, logger: Any = False, **options: Any
 ) -> tuple[GIM, pl.Trainer]:
     """Optimise a few steps and judge."""
     settings = plain(load("loss=l1", *SMALL, *words))
     task, data = build(settings["task"], loss=build(settings["loss"])), build(settings["data"])
     trainer = pl.Trainer(
-        max_steps=steps, max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        max_steps=steps, max_epochs=-1, accelerator="cpu", logger=logger, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, **options,
     )  # fmt: skip
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)

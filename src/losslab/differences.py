@@ -19,8 +19,8 @@ def differences(a: Tensor, b: Tensor, norm: str) -> Tensor:
         >>> differences(torch.tensor([1.0, 2.0, 4.0]), torch.tensor(2.0), "l1")
         tensor([1., 0., 2.])
     """
-    if a.stride()[-1:] != b.stride()[-1:] or a.stride()[-1:] != (1,):
-        # Their gradients are always laid out row by row, which costs more than it saves where the features are not.
+    if not a.stride()[-1:] == b.stride()[-1:] == (1,):
+        # Fused gradients are always laid out row by row, which costs more than it saves where features are not.
         return (a - b).abs() if norm == "l1" else (a - b).square()
     a, b = torch.broadcast_tensors(a, b)
     if norm == "l1":

@@ -42,6 +42,23 @@ def check(images: Tensor, least: int = 1, reader: str = "losslab") -> None:
         ValueError: not floating point, fewer than three axes, too small, or far outside [0, 1].
         DivergedError: NaN or infinite values.
     """
+    low, high = check_finite(images, least, reader)
+    if low < -SLACK or high > 1 + SLACK:
+        raise ValueError(f"{reader} needs images in [0, 1], got values from {low:.3g} to {high:.3g}")
+
+
+def check_finite(images: Tensor, least: int = 1, reader: str = "losslab") -> tuple[Tensor, Tensor]:
+    """Do the part of `check` that holds for an image on its way too, which may leave [0, 1]; give least and largest.
+
+    Args:
+        images: as in `check`.
+        least: as in `check`.
+        reader: as in `check`.
+
+    Raises:
+        ValueError: not floating point, fewer than three axes, or too small.
+        DivergedError: NaN or infinite values.
+    """
     if not images.is_floating_point():
         raise ValueError(f"{reader} needs floating-point images in [0, 1], got {images.dtype}; see images.to_float")
     if images.ndim < 3:
@@ -54,8 +71,7 @@ def check(images: Tensor, least: int = 1, reader: str = "losslab") -> None:
     low, high = images.detach().aminmax()
     if not (low.isfinite() and high.isfinite()):
         raise DivergedError(f"{reader} got images with NaN or infinite values", term="images")
-    if low < -SLACK or high > 1 + SLACK:
-        raise ValueError(f"{reader} needs images in [0, 1], got values from {low:.3g} to {high:.3g}")
+    return low, high
 
 
 def to_float(images: Bytes) -> Image:
@@ -126,6 +142,5 @@ def grid(rows: list[Image], columns: int, border: int = 2) -> UInt8[Tensor, "3 p
     bands = zip(*(torch.cat([batch, white]).split(columns) for batch in rows), strict=True)
     ordered = torch.cat([band for group in bands for band in group])
     found = make_grid(to_bytes(ordered).cpu(), nrow=columns, padding=border, pad_value=255)
-    return (
-        found if len(ordered) > 1 else functional.pad(found, [border] * 4, value=255)
-    )  # torchvision leaves one as it is
+    # torchvision gives one picture back as it is, without a border.
+    return found if len(ordered) > 1 else functional.pad(found, [border] * 4, value=255)

@@ -171,7 +171,7 @@ def test_bad_words(tmp_path: Path) -> None:
         "task.range=open": "end, projected, got 'open'",
         "task.tolerance=2": "task.tolerance is a number from 0 and less than 1, got 2",
         "task.warmup=2": "task.warmup is a number from 0 and at most 1, got 2",
-        "task.patience=0": "task.patience is",
+        "task.patience=0": "task.patience is a whole number from 1, got 0",
         "loss=mmdpp task.coarse.levels=1 task.coarse.steps=3": "32 pixels a side, and the smallest here have 22×22",
         "task.coarse.factor=1": "factor between 0 and 1",
         "task.coarse.levels=2": "= 2000 steps come before the full size, and task.steps=12 leave none",

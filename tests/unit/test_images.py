@@ -48,8 +48,9 @@ def test_bytes_and_floats_are_inverse() -> None:
 
 
 def test_resize_removes_what_the_grid_cannot_hold() -> None:
-    """A checkerboard becomes grey, not black or white."""
+    """A checkerboard becomes grey, not black or white; what has the size is given as it is."""
     board = (torch.arange(64)[:, None] + torch.arange(64)) % 2
+    assert images.resize(whole := torch.rand(2, 3, 8, 6), 8, 6) is whole
     small = images.resize(board.float().expand(2, 3, 64, 64), 16, 16)
     assert small.shape == (2, 3, 16, 16)
     torch.testing.assert_close(small, torch.full_like(small, 0.5), rtol=0, atol=0.02)

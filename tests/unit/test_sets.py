@@ -208,7 +208,7 @@ def test_weights_of_a_set() -> None:
     assert data.facts() == {"sets": 2, "pictures": 4, "height": 4, "width": 4}
     with pytest.raises(ValueError, match="3 numbers, and a set has 2 pictures"):
         Given(sets, [1, 1, 1]).setup()
-    for bad in ([0.0, 0.0], [-1.0, 2.0]):
+    for bad in ([0.0, 0.0], [-1.0, 2.0], [True, 1.0]):
         with pytest.raises(ValueError, match="numbers from 0"):
             Given(sets, bad).setup()
     with pytest.raises(ValueError, match=r"one size, got a \(4, 4\), b \(5, 4\)"):

@@ -91,9 +91,8 @@ class SetData(pl.LightningDataModule, ABC):
         given = self.given or [1.0] * size
         if len(given) != size:
             raise ValueError(f"data.weights has {len(given)} numbers, and a set has {size} pictures")
-        if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in given):
-            raise ValueError(f"data.weights are numbers, got {given}")
-        if min(given) < 0 or not 0 < sum(given) < float("inf"):
+        numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in given)
+        if not numbers or min(given) < 0 or not 0 < sum(given) < float("inf"):
             raise ValueError(f"data.weights are numbers from 0, of which one at least is more, got {given}")
         return torch.tensor(given) / sum(given)
 

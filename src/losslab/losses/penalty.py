@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from losslab import images as contract
 from losslab.types import Distance, Image
 
 
@@ -66,9 +67,7 @@ class TotalVariation(Penalty):
 
     def forward(self, images: Image) -> Distance:
         """Give the weighted variation of each image, (*,); values may leave [0, 1], as those of a search do."""
-        if min(images.shape[-2:]) < 2:
-            height, width = images.shape[-2:]
-            raise ValueError(f"total variation needs images of at least 2×2 pixels, got {height}×{width}")
+        contract.check_finite(images, 2, "total variation")
         return self.weight * (self._size(images.diff(dim=-1)) + self._size(images.diff(dim=-2)))
 
     def _size(self, steps: Tensor) -> Distance:

@@ -290,7 +290,7 @@ class GIM(pl.LightningModule):
             measured.append(torch.stack([distances(one, range(len(sets))) for one in (begun, found[draw])]))
         first, last = torch.stack(measured, dim=1)
         self.whole_curves = curves
-        self.lines = gim_scores.table(found, begun, self.data, first, last)
+        self.lines = gim_scores.table(found, begun, pictures, self.data, first, last)
         self.lines["steps_to_converge"] = [settled_after(curve, since) for curve in curves.unbind(1)]
         self.row = self._means()
 

@@ -6,7 +6,6 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from losslab import images
 from losslab.data.sets import SetData
 from losslab.metrics.between import colour_error, ghosting, nearest, sharpness, variation
 from losslab.types import Found, Pictures
@@ -28,25 +27,25 @@ def scores(found: Tensor, pictures: Pictures, weights: Tensor) -> dict[str, floa
     }
 
 
-def table(found: Tensor, begun: Found, data: SetData, first: Tensor, last: Tensor) -> pd.DataFrame:
+def table(found: Tensor, begun: Found, pictures: Pictures, data: SetData, first: Tensor, last: Tensor) -> pd.DataFrame:
     """Judge every image, a line each, set after set within draw after draw.
 
     Args:
         found: the images, (D, S, C, H, W) in [0, 1].
         begun: what they began as, (S, C, H, W).
+        pictures: of all sets, (N, C, H, W).
         data: the sets.
         first: the loss of the start of each, (D, S).
         last: that of the images.
     """
     sizes = [*data.sets.sizes]
-    pictures = images.to_float(data.sets.pictures.to(found.device)).split(sizes)
-    weights = data.weights.to(found.device).split(sizes)
+    own, weights = pictures.split(sizes), data.weights.to(found.device).split(sizes)
     lines = [
         {
             "set": data.sets.names[number],
             "draw": draw,
-            **scores(found[draw, number], pictures[number], weights[number]),
-            "start_sharpness": sharpness(begun[number], pictures[number]),
+            **scores(found[draw, number], own[number], weights[number]),
+            "start_sharpness": sharpness(begun[number], own[number]),
             "loss_start": float(first[draw, number]),
             "loss_end": float(last[draw, number]),
         }
